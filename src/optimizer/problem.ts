@@ -1,0 +1,82 @@
+/** A problem file, as `plan --problem` reads it. Units: bytes, milliseconds, pictures per second. */
+export interface Problem {
+  readonly memoryBytes?: number | undefined
+  readonly cores?: number | undefined
+  /** share of the cores that may be planned, in (0, 1]; 0.9 unless given */
+  readonly utilisation?: number | undefined
+  readonly models: readonly ProblemModel[]
+  readonly objective?: 'quality' | 'latency' | 'memory' | 'cpu' | undefined
+  readonly timeLimitMs?: number | undefined
+  /** weight of the swap term in the objective: loss per millisecond of swapping; used where `current` is given */
+  readonly swapWeight?: number | undefined
+}
+
+export interface ProblemModel {
+  readonly id: string
+  /** quality of the original; a choice's loss is taken off it */
+  readonly quality: number
+  readonly weight?: number | undefined
+  readonly maxLatencyMs?: number | undefined
+  /** pictures per second */
+  readonly rate?: number | undefined
+  readonly minQuality?: number | undefined
+  readonly blocks?: readonly ProblemBlock[] | undefined
+  /** alternatives of the whole model (input sizes), in place of `blocks` */
+  readonly variants?: readonly { readonly id: string; readonly blocks: readonly ProblemBlock[] }[] | undefined
+}
+
+export interface ProblemBlock {
+  readonly id: string
+  /** the descendant in place now, for the swap term */
+  readonly current?: string | undefined
+  readonly choices: readonly ProblemChoice[]
+}
+
+export interface ProblemChoice {
+  readonly id: string
+  readonly loss: number
+  readonly latencyMs: number
+  readonly memoryBytes: number
+  readonly swapMs?: number | undefined
+}
+
+/** The answer, in the form that `plan --json` prints. */
+export interface Plan {
+  readonly status: 'optimal' | 'feasible' | 'infeasible'
+  /** Σ weight·loss, plus the swap term where `current` is given (quality); Σ latency, memory or CPU for the other objectives */
+  readonly objective?: number | undefined
+  readonly bound?: number | undefined
+  readonly gap?: number | undefined
+  readonly solveMs: number
+  readonly models: readonly PlannedModel[]
+  readonly totals?: { readonly memoryBytes: number; readonly cores: number } | undefined
+  /** limits that hold with (almost) no room left: 'memory', 'cores', 'latency:<model>', 'quality:<model>' */
+  readonly binding: readonly string[]
+  readonly infeasible?: Infeasible | undefined
+}
+
+/** Which limit cannot be kept, and the least value with which it could (in the limit's own unit). */
+export interface Infeasible {
+  readonly constraint: string
+  readonly model?: string | undefined
+  readonly needs: number
+  readonly has: number
+}
+
+export interface PlannedModel {
+  readonly model: string
+  /** the variant that was chosen, where the problem has variants */
+  readonly variant?: string | undefined
+  readonly inputSize?: readonly [number, number] | undefined
+  readonly choices: readonly { readonly block: string; readonly descendant: string }[]
+  readonly predicted: Figures & { readonly qualityLow?: number | undefined }
+  readonly verified?: Figures | undefined
+  /** the core on which the model is to run, from 0 */
+  readonly core?: number | undefined
+}
+
+export interface Figures {
+  readonly quality: number
+  readonly latencyMs: number
+  readonly memoryBytes: number
+}
