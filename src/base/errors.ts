@@ -143,6 +143,12 @@ export const errorCatalogue = {
     meaning: 'The answer could not be given before its deadline.',
     solve: 'Allow more time, or a faster plan.',
   },
+  CANCELLED: {
+    exit: 1,
+    http: 499,
+    meaning: 'The caller gave up before the answer was there.',
+    solve: 'Nothing to do; send the request again if it was not meant.',
+  },
   UNAUTHORISED: {
     exit: 1,
     http: 401,
