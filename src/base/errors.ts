@@ -71,6 +71,12 @@ export const errorCatalogue = {
     meaning: 'The picture has more pixels or bytes than is allowed.',
     solve: 'Scale the picture down before sending it.',
   },
+  BODY_TOO_LARGE: {
+    exit: 1,
+    http: 413,
+    meaning: 'The body of a request has more bytes than is allowed.',
+    solve: 'Send less in one request; tensors are smaller in binary than as JSON.',
+  },
   TENSOR_INVALID: {
     exit: 1,
     http: 400,
@@ -154,6 +160,24 @@ export const errorCatalogue = {
     http: 401,
     meaning: 'The request carries no valid token.',
     solve: 'Send `Authorization: Bearer <token>`.',
+  },
+  FORBIDDEN: {
+    exit: 1,
+    http: 403,
+    meaning: 'The request comes from a web page of another site, or names another host.',
+    solve: 'Call the service by its own address; other hosts and sites need a token.',
+  },
+  METHOD_NOT_ALLOWED: {
+    exit: 1,
+    http: 405,
+    meaning: 'The route exists, but not with this method.',
+    solve: 'Use a method named in the Allow header; `/openapi.json` lists the routes.',
+  },
+  TOO_MANY_ATTEMPTS: {
+    exit: 1,
+    http: 429,
+    meaning: 'Too many requests with a wrong token came from this address.',
+    solve: 'Wait for the seconds given in Retry-After and use the right token.',
   },
   ENGINE_FAILED: {
     exit: 1,
