@@ -1,15 +1,6 @@
 import type { Picture, Placement, Tensor } from '../tensor/index.ts'
 import type { ModelCard } from './card.ts'
-
-export const taskNames = [
-  'classification',
-  'detection',
-  'face-detection',
-  'segmentation',
-  'super-resolution',
-  'generic',
-] as const
-export type TaskName = (typeof taskNames)[number]
+import type { TaskName } from './task-name.ts'
 
 export type Tensors = Readonly<Record<string, Tensor>>
 

@@ -1,1 +1,3 @@
+export * from './picture.ts'
+export * from './placement.ts'
 export * from './tensor.ts'
