@@ -1,0 +1,5 @@
+export * from './device.ts'
+export * from './measure.ts'
+export * from './predict.ts'
+export * from './rows.ts'
+export * from './store.ts'
