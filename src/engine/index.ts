@@ -1,1 +1,4 @@
+export * from './device-key.ts'
+export * from './engine.ts'
+export { type PortFact, sharedNow } from './messages.ts'
 export * from './session.ts'

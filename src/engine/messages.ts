@@ -1,0 +1,70 @@
+import type { ErrorCode } from '../base/index.ts'
+import type { TensorType } from '../tensor/index.ts'
+import type { Tensors } from './session.ts'
+
+/** A value at the border of a session; sizes that are not fixed are left to the tensor that arrives. */
+export interface PortFact {
+  readonly name: string
+  readonly type: TensorType
+  readonly dims: readonly number[]
+}
+
+/** What an engine is asked. Calls are handled one after another; `cancel` is looked at between two blocks. */
+export type EngineCall =
+  | { readonly kind: 'load'; readonly call: number; readonly key: string; readonly path: string }
+  | { readonly kind: 'release'; readonly call: number; readonly key: string }
+  | {
+      readonly kind: 'check'
+      readonly call: number
+      readonly key: string
+      readonly inputs: readonly PortFact[]
+      readonly outputs: readonly PortFact[]
+    }
+  | {
+      readonly kind: 'run'
+      readonly call: number
+      /** sessions in the order in which they run; each takes its inputs by name from what came before */
+      readonly chain: readonly string[]
+      readonly feeds: Tensors
+      readonly outputs: readonly string[]
+      /** time of `sharedNow` after which no further block is started */
+      readonly deadline?: number | undefined
+    }
+  | { readonly kind: 'cancel'; readonly call: number }
+  | { readonly kind: 'stop' }
+
+export type EngineAnswer =
+  | { readonly kind: 'loaded'; readonly call: number; readonly ms: number }
+  | { readonly kind: 'released'; readonly call: number }
+  | { readonly kind: 'checked'; readonly call: number; readonly ms: number }
+  | {
+      readonly kind: 'outputs'
+      readonly call: number
+      readonly outputs: Tensors
+      /** time of `sharedNow` at which the first block started */
+      readonly startedAt: number
+      readonly ms: number
+      /** of each session of the chain */
+      readonly stepMs: readonly number[]
+    }
+  | {
+      readonly kind: 'failed'
+      readonly call: number
+      readonly code: ErrorCode
+      readonly message: string
+      readonly hint: string
+    }
+
+/** Milliseconds on a clock that all threads of the process share and that never goes back. */
+export const sharedNow = (): number => performance.timeOrigin + performance.now()
+
+/** The buffers of tensors that own their whole buffer: these are moved between threads, others are copied. */
+export function transferable(tensors: Tensors): ArrayBuffer[] {
+  const buffers = new Set<ArrayBuffer>()
+  for (const { data } of Object.values(tensors)) {
+    if (!ArrayBuffer.isView(data)) continue
+    const { buffer, byteLength } = data as Uint8Array
+    if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffers.add(buffer)
+  }
+  return [...buffers]
+}

@@ -1,0 +1,186 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Worker } from 'node:worker_threads'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { startWorker } from '../../src/base/index.ts'
+import { Engine, openSession, sharedNow } from '../../src/engine/index.ts'
+import type { Model } from '../../src/onnx/index.ts'
+import { floats, numbersOf } from '../../src/tensor/index.ts'
+import { adder, burner, bytesOf, forked } from './tiny.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'engine-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+/** Compiles a model to a mappable file, as the builder does. */
+async function compiled(name: string, of: Model): Promise<string> {
+  const path = join(folder, `${name}.ort`)
+  const session = await openSession(bytesOf(of), { saveOptimizedTo: path })
+  await session.release()
+  return path
+}
+
+const engines: Engine[] = []
+function open(...options: ConstructorParameters<typeof Engine>): Engine {
+  const engine = new Engine(...options)
+  engines.push(engine)
+  return engine
+}
+afterEach(async () => {
+  await Promise.all(engines.splice(0).map((engine) => engine.close()))
+})
+
+const one = () => ({ x: floats([1, 4], [1, 1, 1, 1]) })
+const paths: Record<string, string> = {}
+beforeAll(async () => {
+  paths.a = await compiled('a', adder('x', 'y', 10))
+  paths.b = await compiled('b', adder('y', 'z', 200))
+  paths.fork = await compiled('fork', forked('z', ['n', 'd']))
+  paths.slow1 = await compiled('slow1', burner('x', 'y', 60))
+  paths.slow2 = await compiled('slow2', burner('y', 'z', 60))
+})
+
+describe('an engine', () => {
+  it('runs a chain of mapped blocks by the names of their values', async () => {
+    const engine = open()
+    for (const key of ['a', 'b', 'fork']) await engine.hold(key, paths[key]!)
+    const { outputs, stepMs } = await engine.run({ chain: ['a', 'b', 'fork'], feeds: one(), outputs: ['n', 'z', 'd'] })
+    expect(numbersOf(outputs.z!)).toEqual([211, 211, 211, 211])
+    expect(numbersOf(outputs.n!)).toEqual([-211, -211, -211, -211])
+    expect(outputs.d!.dims).toEqual([1, 8])
+    expect(stepMs).toHaveLength(3)
+  })
+
+  it('moves tensors instead of copying them', async () => {
+    const engine = open()
+    await engine.hold('a', paths.a!)
+    const feeds = one()
+    await engine.run({ chain: ['a'], feeds, outputs: ['y'] })
+    expect(feeds.x.data.length).toBe(0)
+  })
+
+  it('shares a session between holders and lets it go with the last', async () => {
+    const engine = open()
+    const [first, second] = await Promise.all([engine.hold('a', paths.a!), engine.hold('a', paths.a!)])
+    await first.release()
+    await first.release()
+    await engine.run({ chain: ['a'], feeds: one(), outputs: ['y'] })
+    await second.release()
+    expect(engine.sessions).toEqual([])
+    await expect(engine.run({ chain: ['a'], feeds: one(), outputs: ['y'] })).rejects.toMatchObject({
+      code: 'ENGINE_FAILED',
+    })
+  })
+
+  it('says why a file cannot be loaded, and works on', async () => {
+    const engine = open()
+    writeFileSync(join(folder, 'broken.onnx'), 'no model')
+    await expect(engine.hold('broken', join(folder, 'broken.onnx'))).rejects.toMatchObject({
+      code: 'MODEL_UNSUPPORTED',
+    })
+    await engine.hold('a', paths.a!)
+    await engine.run({ chain: ['a'], feeds: one(), outputs: ['y'] })
+  })
+
+  it('refuses feeds and outputs that the chain does not know', async () => {
+    const engine = open()
+    await engine.hold('a', paths.a!)
+    const wrongFeed = engine.run({ chain: ['a'], feeds: { other: one().x }, outputs: ['y'] })
+    await expect(wrongFeed).rejects.toMatchObject({ code: 'TENSOR_INVALID' })
+    const wrongOutput = engine.run({ chain: ['a'], feeds: one(), outputs: ['q'] })
+    await expect(wrongOutput).rejects.toMatchObject({ code: 'TENSOR_INVALID' })
+  })
+
+  it('checks a block against its border', async () => {
+    const engine = open()
+    await engine.hold('a', paths.a!)
+    const port = (name: string, dims: number[]) => ({ name, type: 'float32' as const, dims })
+    await engine.check('a', [port('x', [1, 4])], [port('y', [1, 4])])
+    await expect(engine.check('a', [port('x', [1, 4])], [port('y', [1, 8])])).rejects.toMatchObject({
+      code: 'GRAPH_INVALID',
+    })
+  })
+})
+
+describe('between two blocks', () => {
+  const slow = () => ({ x: floats([256, 256], new Float32Array(256 * 256)) })
+
+  it('a deadline stops a run', async () => {
+    const engine = open()
+    await Promise.all([engine.hold('slow1', paths.slow1!), engine.hold('slow2', paths.slow2!)])
+    const late = engine.run({
+      chain: ['slow1', 'slow2'],
+      feeds: slow(),
+      outputs: ['z'],
+      deadline: sharedNow() + 2,
+    })
+    await expect(late).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' })
+  })
+
+  it('a caller who gives up stops a run', async () => {
+    const engine = open()
+    await Promise.all([engine.hold('slow1', paths.slow1!), engine.hold('slow2', paths.slow2!)])
+    const controller = new AbortController()
+    const given = engine.run({
+      chain: ['slow1', 'slow2', 'slow1', 'slow2'],
+      feeds: slow(),
+      outputs: ['z'],
+      signal: controller.signal,
+    })
+    setTimeout(() => controller.abort(), 1)
+    await expect(given).rejects.toMatchObject({ code: 'CANCELLED' })
+  })
+})
+
+describe('a thread that dies', () => {
+  const mortal = () => {
+    const threads: Worker[] = []
+    const told: { why: string; requests: number }[] = []
+    const engine = open({
+      start: () => {
+        const thread = startWorker(new URL('../../src/engine/engine-worker.ts', import.meta.url))
+        threads.push(thread)
+        return thread
+      },
+      onReplaced: (why, requests) => told.push({ why, requests }),
+    })
+    // A message that no engine knows is an error nobody catches, which is how a thread dies of a fault of its own.
+    return { engine, told, kill: () => threads.at(-1)!.postMessage({ kind: 'nonsense' }) }
+  }
+
+  it('is replaced by one with the same sessions; only the runs that were with it get an error', async () => {
+    const { engine, told, kill } = mortal()
+    await Promise.all([engine.hold('slow1', paths.slow1!), engine.hold('a', paths.a!)])
+    kill()
+    const lost = engine.run({ chain: ['a'], feeds: one(), outputs: ['y'] })
+    await expect(lost).rejects.toMatchObject({ code: 'ENGINE_FAILED' })
+    // Asked while there is no thread: waits for the new one.
+    const { outputs } = await engine.run({ chain: ['a'], feeds: one(), outputs: ['y'] })
+    expect(numbersOf(outputs.y!)).toEqual([11, 11, 11, 11])
+    expect(told).toHaveLength(1)
+    expect(told[0]).toMatchObject({ requests: 1 })
+    expect(engine.replaced).toBe(1)
+  })
+
+  it('does not lose a load that was under way', async () => {
+    const { engine, kill } = mortal()
+    kill()
+    const hold = await engine.hold('a', paths.a!)
+    const { outputs } = await engine.run({ chain: [hold.key], feeds: one(), outputs: ['y'] })
+    expect(numbersOf(outputs.y!)).toEqual([11, 11, 11, 11])
+  })
+})
+
+it('closing finishes what was accepted', async () => {
+  const engine = new Engine()
+  await engine.hold('slow1', paths.slow1!)
+  const runs = Array.from({ length: 3 }, () =>
+    engine.run({ chain: ['slow1'], feeds: { x: floats([256, 256], new Float32Array(65536)) }, outputs: ['y'] }),
+  )
+  await engine.close()
+  const done = await Promise.all(runs)
+  expect(done).toHaveLength(3)
+  await expect(engine.run({ chain: ['slow1'], feeds: one(), outputs: ['y'] })).rejects.toMatchObject({
+    code: 'ENGINE_FAILED',
+  })
+})
