@@ -95,6 +95,12 @@ export const errorCatalogue = {
     meaning: 'Another process is building in this zoo.',
     solve: 'Wait for it to end, or use another folder with --zoo.',
   },
+  ZOO_NOT_WRITABLE: {
+    exit: 1,
+    http: 507,
+    meaning: 'A file cannot be written: the folder is read-only or the disk is full.',
+    solve: 'Free some space or allow writing, or use another folder with --zoo; nothing was left half-written.',
+  },
   DATABASE_NEWER: {
     exit: 1,
     http: 500,
