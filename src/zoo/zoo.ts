@@ -1,5 +1,22 @@
-import type { BlockId, DescendantId, ModelId } from '../base/index.ts'
+import { readdir, readFile, realpath } from 'node:fs/promises'
+import { join, resolve, sep } from 'node:path'
+import {
+  type BlockId,
+  BlockscaleError,
+  type DescendantId,
+  isName,
+  type ModelId,
+  modelId,
+  sha256,
+} from '../base/index.ts'
+import { type DeviceCache, deviceCache } from './device-cache.ts'
+import { type Journal, openJournal } from './journal.ts'
+import { removeLeftovers } from './leftovers.ts'
+import { takeLock, type ZooLock } from './lock.ts'
 import type { Manifest, ZooFile } from './manifest.ts'
+import { formatManifest, isInside, parseManifest } from './manifest-file.ts'
+import { damaged, Verifier } from './verifier.ts'
+import { removeWhole, writeWhole } from './writing.ts'
 
 /**
  * A folder of built models. Nothing is read from it unchecked and nothing in it is changed in place.
@@ -27,7 +44,7 @@ export interface Zoo {
   /** The path, once the sha256 of what is there is found right; free while the file stays as it was. @throws BlockscaleError ZOO_DAMAGED */
   verified(model: ModelId, file: ZooFile): Promise<string>
 
-  /** @throws BlockscaleError ZOO_READ_ONLY when the folder cannot be written or the disk is full */
+  /** @throws BlockscaleError ZOO_NOT_WRITABLE when the folder cannot be written or the disk is full */
   writeBlock(model: ModelId, block: BlockId, descendant: DescendantId, bytes: Uint8Array): Promise<ZooFile>
   /** Writes another file of the model, such as `original.onnx` or `labels.txt`. */
   writeFile(model: ModelId, path: string, bytes: Uint8Array | string): Promise<ZooFile>
@@ -58,18 +75,154 @@ export interface Zoo {
   compile(key: string, file: ZooFile, compile: (to: string) => Promise<void>): Promise<string>
 }
 
-export interface ZooLock {
-  release(): Promise<void>
+/** Folders of a zoo that are no models. */
+const RESERVED = ['models']
+
+/** Opens a zoo; the folder is made when something is first written to it. */
+export function openZoo(dir: string): Zoo {
+  return new ZooFolder(resolve(dir))
 }
 
-/** Finished steps of a build, written down after each, so that a build that was killed goes on where it stopped. */
-export interface Journal {
-  /** The record of a finished step; nothing when it is missing or one of its files is damaged. */
-  get<T>(key: string): Promise<T | undefined>
-  /** @param record JSON; @param files files of the model that the step wrote, checked again by `get` */
-  put<T>(key: string, record: T, files?: readonly ZooFile[]): Promise<void>
-  /** Removes the journal, when the build is done. */
-  clear(): Promise<void>
+class ZooFolder implements Zoo {
+  readonly dir: string
+  readonly profilesPath: string
+  readonly #verifier = new Verifier()
+  readonly #compiled: DeviceCache
+
+  constructor(dir: string) {
+    this.dir = dir
+    this.profilesPath = join(dir, 'profiles.db')
+    const devices = join(dir, '.device')
+    this.#compiled = deviceCache(devices, this.#verifier, () => foldersIn(devices))
+  }
+
+  async models(): Promise<ModelId[]> {
+    const found: ModelId[] = []
+    for (const name of await foldersIn(this.dir)) {
+      if (!isModelName(name)) continue
+      const files: string[] = await readdir(join(this.dir, name)).catch(() => [])
+      if (files.includes('manifest.json')) found.push(modelId(name))
+    }
+    return found.sort()
+  }
+
+  async manifest(model: ModelId): Promise<Manifest> {
+    const path = join(this.#folder(model), 'manifest.json')
+    let text: string
+    try {
+      text = await readFile(path, 'utf8')
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw damaged(path, 'cannot be read', cause)
+      const built = await this.models()
+      const here = built.length ? `${this.dir} holds ${built.join(', ')}` : `${this.dir} holds no model yet`
+      const hint = `${here}; prepare it with \`blockscale build ${model}\`, or name another folder with --zoo`
+      throw new BlockscaleError('MODEL_UNKNOWN', `the model "${model}" is not built in this zoo`, hint, { cause })
+    }
+    return parseManifest(text, path, model)
+  }
+
+  path(model: ModelId, file: ZooFile): string {
+    const folder = this.#folder(model)
+    if (!isInside(file.path)) throw damaged(join(folder, 'manifest.json'), `names a path outside: "${file.path}"`)
+    return join(folder, ...file.path.split('/'))
+  }
+
+  async load(model: ModelId, file: ZooFile): Promise<Uint8Array> {
+    const path = this.path(model, file)
+    await this.#refuseWayOut(model, path)
+    return this.#verifier.read(path, file)
+  }
+
+  async verified(model: ModelId, file: ZooFile): Promise<string> {
+    const path = this.path(model, file)
+    await this.#refuseWayOut(model, path)
+    await this.#verifier.check(path, file)
+    return path
+  }
+
+  writeBlock(model: ModelId, block: BlockId, descendant: DescendantId, bytes: Uint8Array): Promise<ZooFile> {
+    return this.writeFile(model, `blocks/${block}/${descendant}.onnx`, bytes)
+  }
+
+  async writeFile(model: ModelId, path: string, content: Uint8Array | string): Promise<ZooFile> {
+    const bytes = typeof content === 'string' ? Buffer.from(content) : content
+    const file = { path, bytes: bytes.byteLength, sha256: sha256(bytes) }
+    await writeWhole(this.path(model, file), bytes)
+    return file
+  }
+
+  async writeManifest(manifest: Manifest): Promise<void> {
+    const path = join(this.#folder(manifest.model), 'manifest.json')
+    const text = formatManifest(manifest)
+    parseManifest(text, path, manifest.model) // what could not be read back is not written
+    await writeWhole(path, text)
+  }
+
+  async remove(model: ModelId): Promise<void> {
+    const manifest = await this.manifest(model).catch(() => undefined)
+    await removeWhole(this.#folder(model))
+    if (!manifest) return
+    const files = manifest.blocks.flatMap((block) => block.descendants.map(({ file }) => file))
+    await this.#compiled.forget([manifest.original, ...files])
+  }
+
+  async lock(model: ModelId): Promise<ZooLock> {
+    this.#folder(model)
+    const lock = await takeLock(this.dir, model)
+    await removeLeftovers(this.dir)
+    return lock
+  }
+
+  journal(model: ModelId, fingerprint: string): Promise<Journal> {
+    const isWhole = async (file: ZooFile): Promise<boolean> => {
+      try {
+        await this.verified(model, file)
+        return true
+      } catch (error) {
+        if (error instanceof BlockscaleError && error.code === 'ZOO_DAMAGED') return false
+        throw error
+      }
+    }
+    return openJournal(join(this.#folder(model), 'build.json'), fingerprint, isWhole)
+  }
+
+  deviceFolder(key: string): string {
+    return this.#compiled.folder(key)
+  }
+
+  compiled(key: string, file: ZooFile): Promise<string | undefined> {
+    return this.#compiled.find(key, file)
+  }
+
+  compile(key: string, file: ZooFile, compile: (to: string) => Promise<void>): Promise<string> {
+    return this.#compiled.make(key, file, compile)
+  }
+
+  #folder(model: ModelId): string {
+    if (!isModelName(model)) {
+      throw new BlockscaleError(
+        'MODEL_UNKNOWN',
+        `"${model}" cannot be the name of a model`,
+        'use letters, digits, ".", "_" and "-", and not "models"',
+      )
+    }
+    return join(this.dir, model)
+  }
+
+  /** A link inside the zoo must not lead to files elsewhere. */
+  async #refuseWayOut(model: ModelId, path: string): Promise<void> {
+    const [folder, real] = await Promise.all([this.#folder(model), path].map((each) => realpath(each).catch(() => '')))
+    if (folder && real && !real!.startsWith(folder + sep)) throw damaged(path, 'is a link that leads out of the zoo')
+  }
 }
 
-export declare function openZoo(dir: string): Zoo
+const isModelName = (name: string): boolean => isName(name) && !RESERVED.includes(name)
+
+/** Folders in a folder, the hidden ones left out; none when it does not exist. */
+async function foldersIn(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
+  return entries.filter((entry) => entry.isDirectory() && !entry.name.startsWith('.')).map((entry) => entry.name)
+}
