@@ -7,7 +7,10 @@ export interface Problem {
   readonly models: readonly ProblemModel[]
   readonly objective?: 'quality' | 'latency' | 'memory' | 'cpu' | undefined
   readonly timeLimitMs?: number | undefined
-  /** weight of the swap term in the objective: loss per millisecond of swapping; used where `current` is given */
+  /**
+   * What one millisecond of swapping is worth, in units of the objective; used for blocks whose choice differs from their
+   * `current`. Unless given: 1e-4 (loss) for the objective 'quality', 0 for the others.
+   */
   readonly swapWeight?: number | undefined
 }
 
@@ -49,10 +52,18 @@ export interface Plan {
   readonly gap?: number | undefined
   readonly solveMs: number
   readonly models: readonly PlannedModel[]
-  readonly totals?: { readonly memoryBytes: number; readonly cores: number } | undefined
+  readonly totals?: Totals | undefined
   /** limits that hold with (almost) no room left: 'memory', 'cores', 'latency:<model>', 'quality:<model>' */
   readonly binding: readonly string[]
   readonly infeasible?: Infeasible | undefined
+}
+
+export interface Totals {
+  readonly memoryBytes: number
+  /** Σ rate · latency: cores that are busy */
+  readonly cores: number
+  /** time to load the blocks that differ from `current`; only where the problem names a `current` */
+  readonly swapMs?: number | undefined
 }
 
 /** Which limit cannot be kept, and the least value with which it could (in the limit's own unit). */
@@ -61,6 +72,12 @@ export interface Infeasible {
   readonly model?: string | undefined
   readonly needs: number
   readonly has: number
+  /** false when a plan within the limit was neither found nor ruled out in time; `needs` is then what is known to do */
+  readonly proven?: boolean | undefined
+  /** the highest rate at which the model alone fits one core; given when it is the rate of one model that is too high */
+  readonly maxRate?: number | undefined
+  /** further limits that must be relaxed as well, when relaxing one does not do */
+  readonly also?: readonly Infeasible[] | undefined
 }
 
 export interface PlannedModel {

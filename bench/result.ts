@@ -1,0 +1,81 @@
+import { execFileSync } from 'node:child_process'
+import { cpus, loadavg, release, totalmem } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { writeFileAtomic } from '../src/base/index.ts'
+
+/** One line of a benchmark's table: names to numbers, words or small lists. */
+export type ResultRow = Readonly<Record<string, unknown>>
+
+/** What a reader needs to judge a number: where, with what and from which state of the code it was measured. */
+export interface ResultFacts {
+  readonly when: string
+  readonly command: string
+  readonly commit: string
+  /** whether files differed from that commit while it was measured */
+  readonly dirty: boolean
+  readonly node: string
+  readonly machine: {
+    readonly cpu: string
+    readonly cores: number
+    readonly memoryBytes: number
+    readonly system: string
+  }
+  /** load of the machine over the last minute of the run: a busy machine makes times noisy */
+  readonly loadAverage: number
+}
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const git = (...args: string[]): string => {
+  try {
+    return execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+  } catch {
+    return ''
+  }
+}
+
+/** Facts about this machine, this process and this state of the code. */
+export function resultFacts(command: string): ResultFacts {
+  return {
+    when: new Date().toISOString(),
+    command,
+    commit: git('rev-parse', '--short', 'HEAD') || 'unknown',
+    dirty: git('status', '--porcelain', '--untracked-files=no') !== '',
+    node: process.version,
+    machine: {
+      cpu: cpus()[0]?.model ?? 'unknown',
+      cores: cpus().length,
+      memoryBytes: totalmem(),
+      system: `${process.platform} ${process.arch} ${release()}`,
+    },
+    loadAverage: Math.round((loadavg()[0] ?? 0) * 100) / 100,
+  }
+}
+
+/**
+ * Writes `bench/results/<name>.json`: the facts of this run and its rows.
+ *
+ *     await writeResult('optimizer', rows) // → 'bench/results/optimizer.json'
+ *
+ * @param rows the table; anything that JSON can hold
+ * @param command how to run it again; `npx tsx bench/<name>.ts` unless given
+ * @param more further parts of the result beside the table, such as goals that were missed
+ */
+export async function writeResult(
+  name: string,
+  rows: readonly ResultRow[],
+  command = `npx tsx bench/${name}.ts`,
+  more: ResultRow = {},
+): Promise<string> {
+  const file = `bench/results/${name}.json`
+  const facts = resultFacts(command)
+  await writeFileAtomic(`${root}${file}`, `${JSON.stringify({ name, ...facts, ...more, rows }, null, 2)}\n`)
+  return file
+}
+
+/** The middle of some numbers; NaN when there are none. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  if (sorted.length === 0) return Number.NaN
+  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+}
