@@ -1,4 +1,7 @@
 export * from './card.ts'
+export * from './coco.ts'
+export * from './dataset.ts'
 export * from './decoders.ts'
 export * from './task.ts'
+export * from './task-for.ts'
 export * from './task-name.ts'

@@ -62,6 +62,10 @@ export interface Evaluated {
 export interface Quality {
   readonly metric: string
   readonly value: number
+  /** other metrics of the same pictures (`top5`, `map50-95`, `ssim`) */
+  readonly details?: Readonly<Record<string, number>> | undefined
+  /** the metric for each class that occurs in the truth */
+  readonly perClass?: readonly { readonly label: string; readonly value: number; readonly count: number }[] | undefined
 }
 
 /**
@@ -83,4 +87,7 @@ export interface Task {
   fidelity(samples: readonly Evaluated[], card: ModelCard): Quality
   /** For tasks whose data is made from the picture: the picture to feed and its truth (super-resolution scales down). */
   derive?(picture: Picture, card: ModelCard): { readonly picture: Picture; readonly truth: Truth }
+  /** For tasks that answer a large picture in parts: the runs it takes, and their outputs as one answer. */
+  tiles?(picture: Picture, card: ModelCard, size?: readonly [number, number]): readonly Prepared[]
+  join?(runs: readonly { readonly prepared: Prepared; readonly outputs: Tensors }[], card: ModelCard): Answer
 }

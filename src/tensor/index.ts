@@ -1,3 +1,5 @@
 export * from './picture.ts'
 export * from './placement.ts'
+export * from './preprocess.ts'
+export * from './resample.ts'
 export * from './tensor.ts'

@@ -1,0 +1,237 @@
+import type { Picture } from './picture.ts'
+
+/**
+ * linear, cubic (a = −0.5) and lanczos widen with the scale when they make a picture smaller, as PIL and libvips do;
+ * plain-linear and plain-cubic (a = −0.75) look at 2 or 4 neighbours at any scale, as OpenCV does.
+ */
+export type Kernel = 'linear' | 'cubic' | 'lanczos' | 'nearest' | 'plain-linear' | 'plain-cubic'
+
+/** A part of a picture, in its pixels; may begin and end within a pixel. */
+export interface Region {
+  readonly x: number
+  readonly y: number
+  readonly width: number
+  readonly height: number
+}
+
+const cubic =
+  (a: number) =>
+  (x: number): number =>
+    x < 1 ? ((a + 2) * x - (a + 3)) * x * x + 1 : x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0
+
+const triangle = (x: number): number => (x < 1 ? 1 - x : 0)
+const sinc = (x: number): number => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x))
+
+interface Shape {
+  readonly support: number
+  readonly widens: boolean
+  /** weight at a distance ≥ 0 */
+  readonly at: (distance: number) => number
+}
+
+const shapes: Readonly<Record<Exclude<Kernel, 'nearest'>, Shape>> = {
+  linear: { support: 1, widens: true, at: triangle },
+  cubic: { support: 2, widens: true, at: cubic(-0.5) },
+  lanczos: { support: 3, widens: true, at: (x) => (x < 3 ? sinc(x) * sinc(x / 3) : 0) },
+  'plain-linear': { support: 1, widens: false, at: triangle },
+  'plain-cubic': { support: 2, widens: false, at: cubic(-0.75) },
+}
+
+/**
+ * A region of a picture (or of a plane with one byte for each pixel) at another size.
+ *
+ * Runs in the calling thread, so that preparing a picture needs no second queue; a photograph is first averaged by whole
+ * pixels down to about twice the target, which costs one addition for each byte.
+ */
+export function resample(picture: Picture, region: Region, width: number, height: number, kernel: Kernel): Picture {
+  const whole = isWhole(region, width, height)
+  if (whole) return crop(picture, region)
+  if (kernel === 'nearest') return nearest(picture, region, width, height)
+  const factor = shapes[kernel].widens ? Math.floor(Math.min(region.width / width, region.height / height) / 2) : 1
+  if (factor < 2) return convolve(picture, region, width, height, shapes[kernel])
+  const { x, y, width: w, height: h } = region
+  const smaller = { x: x / factor, y: y / factor, width: w / factor, height: h / factor }
+  return convolve(average(picture, factor), smaller, width, height, shapes[kernel])
+}
+
+/** The whole picture at another size. */
+export const resizePicture = (picture: Picture, width: number, height: number, kernel: Kernel = 'linear'): Picture =>
+  resample(picture, { x: 0, y: 0, width: picture.width, height: picture.height }, width, height, kernel)
+
+const isWhole = (region: Region, width: number, height: number): boolean =>
+  region.width === width && region.height === height && Number.isInteger(region.x) && Number.isInteger(region.y)
+
+/** Pixels without change; beyond the picture its edge goes on. */
+function crop(picture: Picture, region: Region): Picture {
+  const { x, y, width, height } = region
+  const channels = picture.data.length / (picture.width * picture.height)
+  if (x === 0 && y === 0 && width === picture.width && height === picture.height) return picture
+  const data = new Uint8Array(width * height * channels)
+  for (let row = 0; row < height; row++) {
+    const from = Math.min(Math.max(y + row, 0), picture.height - 1) * picture.width
+    if (x >= 0 && x + width <= picture.width) {
+      data.set(picture.data.subarray((from + x) * channels, (from + x + width) * channels), row * width * channels)
+      continue
+    }
+    for (let column = 0; column < width; column++) {
+      const source = (from + Math.min(Math.max(x + column, 0), picture.width - 1)) * channels
+      for (let c = 0; c < channels; c++) data[(row * width + column) * channels + c] = picture.data[source + c]!
+    }
+  }
+  return { width, height, data }
+}
+
+function nearest(picture: Picture, region: Region, width: number, height: number): Picture {
+  const channels = picture.data.length / (picture.width * picture.height)
+  const data = new Uint8Array(width * height * channels)
+  const at = (i: number, start: number, size: number, target: number, limit: number): number =>
+    Math.min(Math.max(Math.floor(start + ((i + 0.5) * size) / target), 0), limit - 1)
+  const columns = Int32Array.from({ length: width }, (_, i) => at(i, region.x, region.width, width, picture.width))
+  for (let row = 0; row < height; row++) {
+    const from = at(row, region.y, region.height, height, picture.height) * picture.width
+    for (let column = 0; column < width; column++) {
+      const source = (from + columns[column]!) * channels
+      for (let c = 0; c < channels; c++) data[(row * width + column) * channels + c] = picture.data[source + c]!
+    }
+  }
+  return { width, height, data }
+}
+
+/** The mean of each `factor` × `factor` pixels; at the right and bottom of those that there are. */
+function average(picture: Picture, factor: number): Picture {
+  const channels = picture.data.length / (picture.width * picture.height)
+  const width = Math.ceil(picture.width / factor)
+  const height = Math.ceil(picture.height / factor)
+  const data = new Uint8Array(width * height * channels)
+  const sums = new Uint32Array(width * channels)
+  const stride = picture.width * channels
+  for (let row = 0; row < height; row++) {
+    const rows = Math.min(factor, picture.height - row * factor)
+    sums.fill(0)
+    for (let r = 0; r < rows; r++) {
+      const line = picture.data.subarray((row * factor + r) * stride, (row * factor + r + 1) * stride)
+      if (channels === 3) addLine3(line, sums, factor, picture.width)
+      else
+        for (let x = 0; x < stride; x++)
+          sums[Math.floor(x / channels / factor) * channels + (x % channels)]! += line[x]!
+    }
+    for (let column = 0; column < width; column++) {
+      const count = rows * Math.min(factor, picture.width - column * factor)
+      for (let c = 0; c < channels; c++) {
+        const i = column * channels + c
+        data[row * width * channels + i] = (sums[i]! + count / 2) / count
+      }
+    }
+  }
+  return { width, height, data }
+}
+
+function addLine3(line: Uint8Array, sums: Uint32Array, factor: number, width: number): void {
+  let source = 0
+  for (let x = 0, target = 0; x < width; x += factor, target += 3) {
+    const end = 3 * Math.min(x + factor, width)
+    let r = 0
+    let g = 0
+    let b = 0
+    for (; source < end; source += 3) {
+      r += line[source]!
+      g += line[source + 1]!
+      b += line[source + 2]!
+    }
+    sums[target]! += r
+    sums[target + 1]! += g
+    sums[target + 2]! += b
+  }
+}
+
+/** For each target pixel, `taps` source pixels from `starts[i]` on with their weights. */
+interface Weights {
+  readonly taps: number
+  readonly starts: Int32Array
+  readonly values: Float32Array
+}
+
+function weigh(start: number, size: number, target: number, limit: number, shape: Shape): Weights {
+  const step = size / target
+  const widening = shape.widens ? Math.max(1, step) : 1
+  const reach = shape.support * widening
+  const taps = Math.min(limit, Math.ceil(2 * reach) + 1)
+  const starts = new Int32Array(target)
+  const values = new Float32Array(target * taps)
+  for (let i = 0; i < target; i++) {
+    const centre = start + (i + 0.5) * step - 0.5
+    const first = Math.ceil(centre - reach)
+    const from = Math.min(Math.max(first, 0), limit - taps)
+    starts[i] = from
+    let sum = 0
+    for (let tap = 0; tap <= Math.ceil(2 * reach); tap++) {
+      const value = shape.at(Math.abs(first + tap - centre) / widening)
+      const inside = Math.min(Math.max(first + tap, 0), limit - 1)
+      // beyond the edge the plain kernels repeat it and the others leave it out
+      if (value === 0 || (shape.widens && inside !== first + tap)) continue
+      values[i * taps + inside - from]! += value
+      sum += value
+    }
+    for (let tap = 0; tap < taps; tap++) values[i * taps + tap]! /= sum || 1
+  }
+  return { taps, starts, values }
+}
+
+function convolve(picture: Picture, region: Region, width: number, height: number, shape: Shape): Picture {
+  const channels = picture.data.length / (picture.width * picture.height)
+  const across = weigh(region.x, region.width, width, picture.width, shape)
+  const down = weigh(region.y, region.height, height, picture.height, shape)
+  const top = down.starts.reduce((least, start) => Math.min(least, start), picture.height)
+  const bottom = down.starts.reduce((most, start) => Math.max(most, start), 0) + down.taps
+  const rowLength = width * channels
+  const rows = new Float32Array((bottom - top) * rowLength)
+  for (let y = top; y < bottom; y++) {
+    const line = picture.data.subarray(y * picture.width * channels, (y + 1) * picture.width * channels)
+    const into = rows.subarray((y - top) * rowLength, (y - top + 1) * rowLength)
+    if (channels === 3) blend3(line, into, across, width)
+    else blend(line, into, across, width, channels)
+  }
+  const data = new Uint8ClampedArray(width * height * channels)
+  const sums = new Float32Array(rowLength)
+  for (let y = 0; y < height; y++) {
+    sums.fill(0)
+    for (let tap = 0; tap < down.taps; tap++) {
+      const weight = down.values[y * down.taps + tap]!
+      if (weight === 0) continue
+      const from = (down.starts[y]! - top + tap) * rowLength
+      for (let x = 0; x < rowLength; x++) sums[x]! += weight * rows[from + x]!
+    }
+    data.set(sums, y * rowLength)
+  }
+  return { width, height, data: new Uint8Array(data.buffer) }
+}
+
+function blend3(line: Uint8Array, into: Float32Array, weights: Weights, width: number): void {
+  const { taps, starts, values } = weights
+  for (let x = 0; x < width; x++) {
+    let r = 0
+    let g = 0
+    let b = 0
+    let source = 3 * starts[x]!
+    for (let tap = x * taps; tap < (x + 1) * taps; tap++, source += 3) {
+      const weight = values[tap]!
+      r += weight * line[source]!
+      g += weight * line[source + 1]!
+      b += weight * line[source + 2]!
+    }
+    into[3 * x] = r
+    into[3 * x + 1] = g
+    into[3 * x + 2] = b
+  }
+}
+
+function blend(line: Uint8Array, into: Float32Array, weights: Weights, width: number, channels: number): void {
+  const { taps, starts, values } = weights
+  for (let x = 0; x < width; x++) {
+    for (let c = 0; c < channels; c++) {
+      let sum = 0
+      for (let tap = 0; tap < taps; tap++) sum += values[x * taps + tap]! * line[(starts[x]! + tap) * channels + c]!
+      into[x * channels + c] = sum
+    }
+  }
+}
