@@ -124,16 +124,19 @@ async function check(session: Session, inputs: readonly PortFact[], outputs: rea
   const feeds: Record<string, Tensor> = {}
   for (const { name, type, dims } of inputs) {
     if (type === 'string') throw new BlockscaleError('MODEL_UNSUPPORTED', `the border value ${name} holds strings`)
-    feeds[name] = { type, dims, data: allocate(type as NumericType, elementCount(dims)) } as Tensor
+    const sizes = dims.map((size) => size ?? 1)
+    feeds[name] = { type, dims: sizes, data: allocate(type as NumericType, elementCount(sizes)) } as Tensor
   }
   const given = await session.run(feeds)
   for (const { name, type, dims } of outputs) {
     const value = given[name]
     const found = value ? `${value.type}[${value.dims.join(', ')}]` : 'nothing'
-    if (!value || value.type !== type || value.dims.join() !== dims.join()) {
+    const fits = value?.type === type && value.dims.length === dims.length
+    if (!fits || value.dims.some((size, i) => dims[i] !== null && dims[i] !== size)) {
+      const border = `${type}[${dims.map((size) => size ?? '?').join(', ')}]`
       throw new BlockscaleError(
         'GRAPH_INVALID',
-        `a loaded block gives ${found} for ${name} where its border is ${type}[${dims.join(', ')}]`,
+        `a loaded block gives ${found} for ${name} where its border is ${border}`,
       )
     }
     if (value.type === 'float32' && (value.data as Float32Array).some(Number.isNaN)) {

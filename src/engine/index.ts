@@ -1,4 +1,3 @@
-export * from './device-key.ts'
 export * from './engine.ts'
 export { type PortFact, sharedNow } from './messages.ts'
 export * from './session.ts'

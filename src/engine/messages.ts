@@ -2,11 +2,11 @@ import type { ErrorCode } from '../base/index.ts'
 import type { TensorType } from '../tensor/index.ts'
 import type { Tensors } from './session.ts'
 
-/** A value at the border of a session; sizes that are not fixed are left to the tensor that arrives. */
+/** A value at the border of a session; `null` where its size is not known. */
 export interface PortFact {
   readonly name: string
   readonly type: TensorType
-  readonly dims: readonly number[]
+  readonly dims: readonly (number | null)[]
 }
 
 /** What an engine is asked. Calls are handled one after another; `cancel` is looked at between two blocks. */

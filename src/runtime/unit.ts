@@ -1,0 +1,38 @@
+import type { PortFact } from '../engine/index.ts'
+
+/** A compiled file that an engine can map, and what that costs: a descendant, or a whole choice fused into one graph. */
+export interface Unit {
+  /** sha256 of the descendant's file, or the hash of the fused choice: equal keys are equal graphs */
+  readonly key: string
+  /** block id; '' for a fused whole */
+  readonly block: string
+  readonly descendant: string
+  readonly kind: string
+  /** the `.ort` file to map */
+  readonly path: string
+  /** bytes of that file */
+  readonly fileBytes: number
+  /** measured need of memory while it is loaded, mapped and anonymous */
+  readonly memoryBytes: number
+  /** its border, at the input size in force */
+  readonly inputs: readonly PortFact[]
+  readonly outputs: readonly PortFact[]
+}
+
+/** What the plan wants of one model, with every file ready to be mapped. */
+export interface Target {
+  readonly model: string
+  /** id of the plan */
+  readonly plan: string
+  readonly inputSize: readonly [number, number]
+  /** the engine that is to run it */
+  readonly core: number
+  readonly predicted: { readonly quality: number; readonly latencyMs: number; readonly memoryBytes: number }
+  /** one for each block, in the order in which they run */
+  readonly chain: readonly Unit[]
+  /** the same choice as one graph, where it is compiled already */
+  readonly fused?: Unit | undefined
+}
+
+export const choicesOf = (chain: readonly Unit[]): Readonly<Record<string, string>> =>
+  Object.fromEntries(chain.map(({ block, descendant }) => [block, descendant]))
