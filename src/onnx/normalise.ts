@@ -1,7 +1,28 @@
+import { BlockscaleError } from '../base/index.ts'
+import { bytesPerElement, elementCount, type Tensor } from '../tensor/index.ts'
 import { check } from './check.ts'
-import type { Model } from './graph.ts'
+import type { Graph, Model } from './graph.ts'
+import { foldAffine } from './normalise/affine.ts'
+import { constantsToInitializers, foldConstants, makeOutputs } from './normalise/constants.ts'
+import { type Probe, writeFacts } from './normalise/facts.ts'
+import { dropIdentities } from './normalise/identities.ts'
+import {
+  type Freedom,
+  feedsAt,
+  type InputShape,
+  inputShapes,
+  type Situation,
+  sizeOf,
+  withFreeInputs,
+} from './normalise/inputs.ts'
+import { nameNodes } from './normalise/names.ts'
+import { convertOpset } from './normalise/opset.ts'
+import { orderNodes } from './normalise/order.ts'
+import { largestDifference, type Recording, record } from './normalise/record.ts'
+import { foldShapes, openBatch, settleReshapes, shapeOnlyValues } from './normalise/shapes.ts'
+import { tidy } from './normalise/tidy.ts'
 import type { Normalised } from './normalised.ts'
-import { sortNodes, withGraph } from './rewrite.ts'
+import { removeDead, sortNodes, withGraph } from './rewrite.ts'
 import type { Runner } from './runner.ts'
 
 export interface NormaliseOptions {
@@ -9,9 +30,190 @@ export interface NormaliseOptions {
   readonly nominalSize?: readonly [number, number] | undefined
 }
 
+/** Folding BatchNormalization rounds differently; more than this, relative to an output's range, is a mistake of ours. */
+const TOLERANCE = 1e-3
+
+/**
+ * Brings a model into the one form on which everything else works, without changing what it computes.
+ *
+ * Nodes are sorted and named, constants and shape computations folded, BatchNormalization and its like folded into layers,
+ * the operator set is at least 13, and every value has a recorded type and shape. Which other batch and input sizes the
+ * graph runs at is found by running it.
+ *
+ * @param run runs a model once; values inside may be asked for
+ * @throws BlockscaleError MODEL_NOT_ONNX when the graph of the file contradicts itself, MODEL_UNSUPPORTED when it cannot run
+ *
+ *     const { model, freeSize } = await normalise(readModel(bytes), run)
+ */
 export async function normalise(model: Model, run: Runner, options: NormaliseOptions = {}): Promise<Normalised> {
-  void run
-  void options
-  const sorted = check(withGraph(model, sortNodes(model.graph)))
-  return { model: sorted, nominal: new Map(), freeBatch: false, freeSize: false, notes: [], quantised: false }
+  const notes: string[] = []
+  const came = fromFile(model)
+  const inputs = inputShapes(came.graph, options.nominalSize)
+  const first: Situation = { batch: 1, size: sizeOf(inputs) }
+  const reference = await record(came, run, feedsAt(inputs, first), (value) => isOutput(came.graph, value))
+
+  const converted = convertOpset(came, (value) => reference.shapes.get(value))
+  if (converted.note) notes.push(converted.note)
+  const clean = rewritten(converted.model, (graph) =>
+    tidy(dropIdentities(graph, (value) => reference.types.get(value) ?? graph.initializers.get(value)?.type)),
+  )
+  const folded = rewritten(await foldConstants(clean, run), makeOutputs)
+  const found = await findFreedom(folded, inputs, run)
+  const { free, probes } = found
+  const quantised = folded.graph.nodes.some(({ op }) => /^QLinear|QuantizeLinear$|Integer$/.test(op))
+
+  const settled = rewritten(settleReshapes(foldShapes(found.model, probes), probes), (graph) => graph)
+  const light = quantised ? settled : rewritten(foldAffine(settled, probes[0]!.shapes), (graph) => graph)
+  const plain = rewritten(await foldConstants(light, run), nameNodes)
+
+  const final = await Promise.all(probes.map(({ at }) => probe(plain, inputs, run, at)))
+  verify(reference, final[0]!, plain.graph)
+  probes.forEach((before, index) => {
+    verify(before, final[index]!, plain.graph)
+  })
+  const ordered = withGraph(plain, orderedGraph(plain.graph, final[0]!))
+  const nominal = final.find(({ at }) => sameSize(at, options.nominalSize)) ?? final[0]!
+  return {
+    model: check(writeFacts(ordered, inputs, free, final)),
+    nominal: nominal.shapes,
+    freeBatch: free.batch,
+    freeSize: free.size,
+    notes,
+    quantised,
+  }
+}
+
+/** The graph as the file has it, sorted and named; what contradicts itself is a fault of the file. */
+function fromFile(model: Model): Model {
+  try {
+    return check(withGraph(model, nameNodes(constantsToInitializers(sortNodes(model.graph)))))
+  } catch (thrown) {
+    if (thrown instanceof BlockscaleError && thrown.code === 'GRAPH_INVALID') {
+      throw new BlockscaleError('MODEL_NOT_ONNX', thrown.message, 'the file is damaged; export it again', {
+        cause: thrown,
+      })
+    }
+    throw thrown
+  }
+}
+
+function rewritten(model: Model, rewrite: (graph: Graph) => Graph): Model {
+  return check(withGraph(model, nameNodes(removeDead(rewrite(model.graph)))))
+}
+
+const isOutput = (graph: Graph, value: string): boolean => graph.outputs.some(({ name }) => name === value)
+
+const sameSize = (at: Situation, size: readonly [number, number] | undefined): boolean =>
+  size !== undefined && at.batch === 1 && at.size?.[0] === size[0] && at.size[1] === size[1]
+
+async function probe(model: Model, inputs: readonly InputShape[], run: Runner, at: Situation): Promise<Probe> {
+  const bySize = shapeOnlyValues(model.graph)
+  const keep = (value: string) => bySize.has(value) || isOutput(model.graph, value)
+  return { at, ...(await record(model, run, feedsAt(inputs, at), keep)) }
+}
+
+interface Found {
+  readonly model: Model
+  readonly free: Freedom
+  /** at batch 1 and the nominal size, then at whatever else the graph runs */
+  readonly probes: readonly Probe[]
+}
+
+/** Tries the graph at another batch and at other sizes, and keeps as free what works. */
+async function findFreedom(model: Model, inputs: readonly InputShape[], run: Runner): Promise<Found> {
+  const at = (free: Freedom) => (variant: Model) => withFreeInputs(variant, inputs, free)
+  const size = sizeOf(inputs)
+  const base = await probe(at({ batch: false, size: false })(model), inputs, run, { batch: 1, size })
+  const batch = await tryBatch(model, inputs, run, base)
+  const current = batch?.model ?? model
+  const sizes = await trySizes(current, inputs, run, base)
+  const free = { batch: batch !== undefined, size: sizes.length > 0 }
+  return { model: at(free)(current), free, probes: [base, ...(batch ? [batch.probe] : []), ...sizes] }
+}
+
+async function tryBatch(model: Model, inputs: readonly InputShape[], run: Runner, base: Probe) {
+  if (!inputs.some((input) => input.batch)) return undefined
+  const two: Situation = { ...base.at, batch: 2 }
+  const second = await run(
+    model,
+    feedsAt(inputs, base.at, 2),
+    model.graph.outputs.map(({ name }) => name),
+  )
+  for (const variant of [model, openBatch(model, base)]) {
+    const open = withFreeInputs(variant, inputs, { batch: true, size: false })
+    const seen = await probe(open, inputs, run, two).catch(refused)
+    if (seen && isBatchOf(model.graph, seen, [base.contents, new Map(Object.entries(second))]))
+      return { model: variant, probe: seen }
+  }
+  return undefined
+}
+
+/** A run that fails at a size is an answer, not an error. */
+const refused = (thrown: unknown): undefined => {
+  if (thrown instanceof BlockscaleError && ['ENGINE_FAILED', 'MODEL_UNSUPPORTED'].includes(thrown.code))
+    return undefined
+  throw thrown
+}
+
+/** Whether a run of two pictures gave what each gives alone. */
+function isBatchOf(graph: Graph, both: Recording, alone: readonly ReadonlyMap<string, Tensor>[]): boolean {
+  return graph.outputs.every(({ name }) => {
+    const together = both.contents.get(name)!
+    return alone.every((each, index) => {
+      const one = each.get(name)!
+      if (one.dims[0] !== 1 || together.dims[0] !== alone.length || together.type === 'string') return false
+      const data = (together.data as Float32Array).subarray(index * one.data.length, (index + 1) * one.data.length)
+      return (
+        largestDifference(one, { type: one.type, dims: [1, ...together.dims.slice(1)], data } as Tensor) < TOLERANCE
+      )
+    })
+  })
+}
+
+async function trySizes(model: Model, inputs: readonly InputShape[], run: Runner, base: Probe): Promise<Probe[]> {
+  const size = base.at.size
+  if (!size) return []
+  const open = withFreeInputs(model, inputs, { batch: false, size: true })
+  const attempt = async (other: readonly [number, number]) => {
+    const seen = await probe(open, inputs, run, { batch: 1, size: other }).catch(refused)
+    return seen && sameBatch(model.graph, base, seen) ? [seen] : []
+  }
+  const [height, width] = size
+  const larger = await attempt([height + 32, width + 64])
+  if (larger.length === 0) return []
+  const smaller = height > 64 && width > 96 ? await attempt([height - 32, width - 64]) : []
+  // An odd size is not asked of everyone, but where it runs, it tells rounding up from rounding down.
+  return [...larger, ...smaller, ...(await attempt([height + 13, width + 27]))]
+}
+
+/** At another size an output may have other heights and counts, but still belongs to one picture and has the same rank. */
+function sameBatch(graph: Graph, base: Recording, other: Recording): boolean {
+  return graph.outputs.every(({ name }) => {
+    const [before, after] = [base.shapes.get(name)!, other.shapes.get(name)!]
+    return before.length === after.length && (before[0] !== 1 || after[0] === 1)
+  })
+}
+
+function verify(expected: Recording, actual: Recording, graph: Graph): void {
+  for (const { name } of graph.outputs) {
+    const difference = largestDifference(expected.contents.get(name)!, actual.contents.get(name)!)
+    if (difference <= TOLERANCE) continue
+    throw new BlockscaleError(
+      'GRAPH_INVALID',
+      `normalising changed the output ${name} by ${difference.toExponential(2)} of its range`,
+    )
+  }
+}
+
+function orderedGraph(graph: Graph, { shapes, types }: Recording): Graph {
+  const late = new Set(shapeOnlyValues(graph))
+  for (const node of graph.nodes) {
+    if (node.inputs.every((input) => input === '' || graph.initializers.has(input)))
+      for (const output of node.outputs) late.add(output)
+  }
+  const bytesOf = (value: string) => {
+    const type = types.get(value) ?? 'float32'
+    return elementCount(shapes.get(value) ?? []) * (type === 'string' ? 1 : bytesPerElement(type))
+  }
+  return orderNodes(graph, bytesOf, late)
 }

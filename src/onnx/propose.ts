@@ -25,7 +25,7 @@ const COST = {
   /** a block that is larger or smaller than the mean, squared */
   imbalance: 0.08,
   /** each block more or fewer than the usual number */
-  count: 0.01,
+  count: 0.04,
 }
 
 /**
@@ -133,7 +133,9 @@ function barredValues(graph: Graph): Set<string> {
       const type = factOf(graph, output)?.type
       const readers = (consumers.get(output) ?? []).map((index) => graph.nodes[index]!)
       const integer = type === undefined || type === 'int64' || type === 'int32' || type === 'bool' || type === 'string'
-      const beforeActivation = LAYERS.has(node.op) && readers.some((reader) => actsOn(graph, reader, output))
+      const beforeActivation =
+        (LAYERS.has(node.op) && readers.some((reader) => actsOn(graph, reader, output))) ||
+        (node.op === 'Add' && readers.length === 1 && ACTIVATIONS.has(readers[0]!.op))
       // x · sigmoid(x): both ends of the gate belong to one activation.
       const gate =
         ACTIVATIONS.has(node.op) && readers.some(({ op, inputs }) => op === 'Mul' && inputs.includes(node.inputs[0]!))

@@ -1,0 +1,54 @@
+import type { Tensor, TensorType } from '../../tensor/index.ts'
+import type { Model } from '../graph.ts'
+import type { Runner } from '../runner.ts'
+
+/** What one run showed: the shape and type of every value, and the contents of those that were asked for. */
+export interface Recording {
+  readonly shapes: ReadonlyMap<string, readonly number[]>
+  readonly types: ReadonlyMap<string, TensorType>
+  readonly contents: ReadonlyMap<string, Tensor>
+}
+
+/** Runs a model once with every value as an output: exact shapes without any shape rules of our own. */
+export async function record(
+  model: Model,
+  run: Runner,
+  feeds: Readonly<Record<string, Tensor>>,
+  keep: (value: string) => boolean,
+): Promise<Recording> {
+  const { nodes, outputs } = model.graph
+  const inside = nodes.filter(({ op }) => !op.startsWith('Sequence') && !op.startsWith('Optional'))
+  const wanted = new Set([...inside.flatMap((node) => node.outputs), ...outputs.map(({ name }) => name)])
+  wanted.delete('')
+  const values = Object.entries({ ...feeds, ...(await run(model, feeds, [...wanted])) })
+  return {
+    shapes: new Map(values.map(([name, { dims }]) => [name, [...dims]])),
+    types: new Map(values.map(([name, { type }]) => [name, type])),
+    contents: new Map(values.filter(([name]) => keep(name))),
+  }
+}
+
+/**
+ * Greatest difference between two tensors, relative to the range of the expected one; infinite when their shapes differ.
+ *
+ * Values that are no numbers in both, or the same infinity, are equal.
+ */
+export function largestDifference(expected: Tensor, actual: Tensor): number {
+  if (expected.dims.join() !== actual.dims.join()) return Number.POSITIVE_INFINITY
+  const [one, other] = [expected.data as ArrayLike<number | bigint>, actual.data as ArrayLike<number | bigint>]
+  let [low, high, largest] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0]
+  for (let index = 0; index < one.length; index++) {
+    const [a, b] = [Number(one[index]), Number(other[index])]
+    if (Number.isFinite(a)) {
+      low = Math.min(low, a)
+      high = Math.max(high, a)
+    }
+    if (Object.is(a, b) || a === b) continue
+    const difference = Math.abs(a - b)
+    largest = Math.max(largest, Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference)
+  }
+  if (largest === 0) return 0
+  // A constant output has no range; then its own size is the measure.
+  const range = high > low ? high - low : Math.abs(high)
+  return range > 0 && Number.isFinite(range) ? largest / range : largest
+}
