@@ -1,0 +1,141 @@
+import { BlockscaleError, descendantId } from '../../base/index.ts'
+import { type Graph, macsByNode } from '../../onnx/index.ts'
+import type { Block, Descendant, Samples } from '../block.ts'
+import { analyseChannels, type ChannelGroup, type Channels } from '../channels.ts'
+import { type ConsumerStatistics, type Ranking, rankClasses } from '../importance.ts'
+import type { LinearAlgebra } from '../linear.ts'
+import { type LayerReference, recordReference } from '../reference.ts'
+import { refit, weightsOf } from '../refit.ts'
+import { removeChannels } from '../remove.ts'
+import { chooseWidths } from '../widths.ts'
+
+/** Fractions of the prunable operations that are kept, from light to heavy pruning. */
+export const PRUNE_LEVELS = [0.75, 0.5, 0.35, 0.2] as const
+
+/** What is the same for every level: the dependencies, the ranking of channels, what the original layers give. */
+export interface PruneAnalysis {
+  readonly channels: Channels
+  readonly rankings: readonly Ranking[]
+  readonly macsPerChannel: readonly number[]
+  readonly references: ReadonlyMap<string, LayerReference>
+}
+
+/**
+ * Looks once at which channels of a block can go, and how little each is missed.
+ * A block with nothing to prune gives an analysis without groups.
+ */
+export async function analysePruning(block: Block, samples: Samples, algebra: LinearAlgebra): Promise<PruneAnalysis> {
+  const { graph } = block.model
+  const all = analyseChannels(graph, block.nominal)
+  const consumers = [...new Set(all.groups.flatMap((group) => group.consumers))]
+  const inOrder = graph.nodes.map((node) => node.outputs[0]!).filter((output) => consumers.includes(output))
+  const references = await recordReference(block, samples, inOrder, algebra)
+  // Channels can only be ranked, and their loss made good, where every layer that reads them was recorded.
+  const groups = all.groups.filter((group) => group.consumers.every((output) => references.has(output)))
+  const channels = { layout: all.layout, groups }
+  const macs = macsByNode(block.model, block.nominal)
+  return {
+    channels,
+    references,
+    rankings: channels.groups.map((group) => rankClasses(statistics(group, channels, references, graph))),
+    macsPerChannel: channels.groups.map((group) => costPerChannel(group, channels, graph, macs)),
+  }
+}
+
+/**
+ * Makes a smaller `block` by removing the channels that are missed least and solving again every layer that read them.
+ *
+ * @param keep fraction of the prunable operations that is kept, in (0, 1); widths are rounded to what CPUs like
+ * @returns undefined where nothing can be removed at this level
+ * @see LegoDNN (MobiCom '21), descendant block generation; least-squares refit as in arXiv 1707.06168
+ *
+ *     (await prune(block, samples, analysis, 0.5, algebra))?.id // → 'prune50'
+ */
+export async function prune(
+  block: Block,
+  samples: Samples,
+  { channels, rankings, macsPerChannel, references }: PruneAnalysis,
+  keep: number,
+  algebra: LinearAlgebra,
+): Promise<Descendant | undefined> {
+  if (!(keep > 0 && keep < 1)) throw new BlockscaleError('USAGE', `a fraction to keep of ${keep} is not in (0, 1)`)
+  const groups = channels.groups.map((group, index) => ({
+    size: group.classes.length,
+    ranking: rankings[index]!,
+    macsPerChannel: macsPerChannel[index]!,
+  }))
+  const widths = chooseWidths(groups, keep)
+  const removed = new Set(
+    channels.groups.flatMap((group, index) =>
+      rankings[index]!.order.slice(0, group.classes.length - widths[index]!).map((rank) => group.classes[rank]!),
+    ),
+  )
+  if (removed.size === 0) return undefined
+  const student = removeChannels(block.model, channels, block.nominal, removed)
+  const changed = [...references.values()].filter(({ input }) =>
+    channels.layout.get(input)?.some((each) => removed.has(each)),
+  )
+  const keptOutputs = (value: string) => {
+    const classes = channels.layout.get(value)
+    return classes?.some((each) => removed.has(each))
+      ? classes.flatMap((each, channel) => (removed.has(each) ? [] : [channel]))
+      : undefined
+  }
+  return {
+    block: block.id,
+    id: descendantId(`prune${Math.round(100 * (1 - keep))}`),
+    kind: 'prune',
+    parameters: { keep, widths: widths.join(' '), of: groups.map(({ size }) => size).join(' ') },
+    model: await refit(student, samples, changed, keptOutputs, algebra),
+  }
+}
+
+/** The signature of what a descendant keeps: two levels with the same one are the same descendant. */
+export const widthsOf = (descendant: Descendant): string => String(descendant.parameters.widths ?? '')
+
+function statistics(
+  group: ChannelGroup,
+  channels: Channels,
+  references: ReadonlyMap<string, LayerReference>,
+  graph: Graph,
+): ConsumerStatistics[] {
+  return group.consumers.flatMap((output): ConsumerStatistics[] => {
+    const reference = references.get(output)
+    const layer = graph.nodes.find((node) => node.outputs[0] === output)
+    if (!reference || !layer) return []
+    const { columnLength, outputChannels, kernel } = reference.shape
+    const layout = channels.layout.get(reference.input) ?? []
+    const area = kernel[0] * kernel[1]
+    const columnsOf = group.classes.map((each) =>
+      layout.flatMap((id, channel) => (id === each ? Array.from({ length: area }, (_, k) => channel * area + k) : [])),
+    )
+    return [
+      {
+        gram: reference.gram,
+        weights: weightsOf(layer, graph, outputChannels, columnLength),
+        outputs: outputChannels,
+        columnLength,
+        columnsOf,
+      },
+    ]
+  })
+}
+
+/** Operations of every layer that makes or reads the group's channels, for one of them. */
+function costPerChannel(
+  group: ChannelGroup,
+  channels: Channels,
+  graph: Graph,
+  macs: ReadonlyMap<string, number>,
+): number {
+  const classes = new Set(group.classes)
+  let sum = 0
+  for (const node of graph.nodes) {
+    const touched = [node.inputs[0] ?? '', node.outputs[0] ?? ''].map((value) => {
+      const layout = channels.layout.get(value) ?? []
+      return layout.length === 0 ? 0 : layout.filter((id) => classes.has(id)).length / layout.length
+    })
+    sum += (macs.get(node.name) ?? 0) * Math.max(...touched)
+  }
+  return sum / group.classes.length
+}

@@ -1,0 +1,169 @@
+import { invertSymmetric } from './linear.ts'
+
+/** What one layer does with the channels that are to be ranked. */
+export interface ConsumerStatistics {
+  /** second moments of the layer's centred columns, `[D, D]` */
+  readonly gram: Float32Array
+  /** weights `[O, D]` */
+  readonly weights: Float32Array
+  readonly outputs: number
+  readonly columnLength: number
+  /** for each ranked class, the columns that belong to it */
+  readonly columnsOf: readonly (readonly number[])[]
+}
+
+/** Classes from the least to the most important, and what the removal of the first n of them costs. */
+export interface Ranking {
+  readonly order: readonly number[]
+  /** `loss[n]`: output error, relative to the layer's output power, after n removals; `loss[0]` is 0 */
+  readonly loss: readonly number[]
+}
+
+/** Above this length of a column the inverse that OBS needs takes too long; the activation-aware rank stands in. */
+const LONGEST_FOR_OBS = 1536
+
+/**
+ * Ranks channels by what their removal does to the layers that read them.
+ *
+ * With one reader: greedy structured OBS, score `w_cᵀ (G⁻¹_cc)⁻¹ w_c` with the usual update of weights and inverse, which
+ * foresees the least-squares refit. With several readers, or very long columns: `‖W[:,c]‖ · deviation(h_c)`.
+ *
+ * @see OBC (arXiv 2208.11580) for the update; RESEARCH: activation-aware choice loses little against it
+ */
+export function rankClasses(consumers: readonly ConsumerStatistics[]): Ranking {
+  const [only] = consumers
+  if (only && consumers.length === 1 && only.columnLength <= LONGEST_FOR_OBS) {
+    const ranking = rankByObs(only)
+    if (ranking) return ranking
+  }
+  return rankByActivation(consumers)
+}
+
+function rankByActivation(consumers: readonly ConsumerStatistics[]): Ranking {
+  const count = consumers[0]?.columnsOf.length ?? 0
+  const scores = new Float64Array(count)
+  for (const { gram, weights, outputs, columnLength: d, columnsOf } of consumers) {
+    const power = outputPower(gram, weights, outputs, d)
+    columnsOf.forEach((columns, rank) => {
+      for (const c of columns) {
+        let norm = 0
+        for (let o = 0; o < outputs; o++) norm += weights[o * d + c]! ** 2
+        scores[rank]! += (norm * gram[c * d + c]!) / power / consumers.length
+      }
+    })
+  }
+  const order = Array.from(scores.keys()).sort((a, b) => scores[a]! - scores[b]! || a - b)
+  const loss = [0]
+  for (const rank of order) loss.push(loss[loss.length - 1]! + scores[rank]!)
+  return { order, loss }
+}
+
+function rankByObs({ gram, weights, outputs, columnLength: d, columnsOf }: ConsumerStatistics): Ranking | undefined {
+  const damped = Float64Array.from(gram)
+  let trace = 0
+  for (let i = 0; i < d; i++) trace += gram[i * d + i]!
+  const ridge = (1e-4 * trace) / d + 1e-12
+  for (let i = 0; i < d; i++) damped[i * d + i]! += ridge
+  const inverse = invertSymmetric(damped, d)
+  if (!inverse) return undefined
+
+  const power = outputPower(gram, weights, outputs, d)
+  const w = Float64Array.from(weights)
+  const alive = new Set(columnsOf.keys())
+  const order: number[] = []
+  const loss = [0]
+  while (alive.size > 1) {
+    let best = -1
+    let bestScore = Number.POSITIVE_INFINITY
+    for (const rank of alive) {
+      const score = removalCost(columnsOf[rank]!, inverse, w, outputs, d)
+      if (score < bestScore) {
+        best = rank
+        bestScore = score
+      }
+    }
+    if (best < 0) break
+    eliminate(columnsOf[best]!, inverse, w, outputs, d)
+    alive.delete(best)
+    order.push(best)
+    loss.push(loss[loss.length - 1]! + Math.max(0, bestScore) / power)
+  }
+  return { order: [...order, ...alive], loss: [...loss, ...[...alive].map(() => Number.POSITIVE_INFINITY)] }
+}
+
+function outputPower(gram: Float32Array, weights: Float32Array, outputs: number, d: number): number {
+  let power = 0
+  const projected = new Float64Array(d)
+  for (let o = 0; o < outputs; o++) {
+    projected.fill(0)
+    for (let i = 0; i < d; i++) {
+      const wi = weights[o * d + i]!
+      if (wi !== 0) for (let j = 0; j < d; j++) projected[j]! += wi * gram[i * d + j]!
+    }
+    for (let j = 0; j < d; j++) power += projected[j]! * weights[o * d + j]!
+  }
+  return Math.max(power, 1e-12)
+}
+
+function removalCost(
+  columns: readonly number[],
+  inverse: Float64Array,
+  w: Float64Array,
+  outputs: number,
+  d: number,
+): number {
+  if (columns.length === 1) {
+    const c = columns[0]!
+    let norm = 0
+    for (let o = 0; o < outputs; o++) norm += w[o * d + c]! ** 2
+    return norm / inverse[c * d + c]!
+  }
+  const inner = innerInverse(columns, inverse, d)
+  if (!inner) return Number.POSITIVE_INFINITY
+  const q = columns.length
+  let cost = 0
+  for (let o = 0; o < outputs; o++) {
+    for (let i = 0; i < q; i++) {
+      let sum = 0
+      for (let j = 0; j < q; j++) sum += inner[i * q + j]! * w[o * d + columns[j]!]!
+      cost += sum * w[o * d + columns[i]!]!
+    }
+  }
+  return cost
+}
+
+function innerInverse(columns: readonly number[], inverse: Float64Array, d: number): Float64Array | undefined {
+  const q = columns.length
+  const inner = new Float64Array(q * q)
+  for (let i = 0; i < q; i++) for (let j = 0; j < q; j++) inner[i * q + j] = inverse[columns[i]! * d + columns[j]!]!
+  return invertSymmetric(inner, q)
+}
+
+/** Takes columns out, one after the other: the rest of the weights and the inverse make up for each. */
+function eliminate(
+  columns: readonly number[],
+  inverse: Float64Array,
+  w: Float64Array,
+  outputs: number,
+  d: number,
+): void {
+  const row = new Float64Array(d)
+  for (const c of columns) {
+    const pivot = inverse[c * d + c]!
+    row.set(inverse.subarray(c * d, c * d + d))
+    for (let o = 0; o < outputs; o++) {
+      const f = w[o * d + c]! / pivot
+      if (f === 0) continue
+      const start = o * d
+      for (let j = 0; j < d; j++) w[start + j]! -= f * row[j]!
+      w[start + c] = 0
+    }
+    for (let i = 0; i < d; i++) {
+      const f = row[i]! / pivot
+      if (f === 0) continue
+      const start = i * d
+      for (let j = 0; j < d; j++) inverse[start + j]! -= f * row[j]!
+    }
+    inverse[c * d + c] = 1e-30
+  }
+}

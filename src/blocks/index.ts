@@ -1,0 +1,8 @@
+export type { Block, Descendant, Samples } from './block.ts'
+export { analyseChannels, type ChannelGroup, type Channels } from './channels.ts'
+export { type LinearAlgebra, openLinearAlgebra } from './linear.ts'
+export { type Made, type MenuOptions, makeDescendants, type Recipe, recipes, sampleBytes } from './menu.ts'
+export { observe, type QuantisationRange } from './ranges.ts'
+export { record, upTo } from './record.ts'
+export { removeChannels } from './remove.ts'
+export { type Verdict, verify } from './verify.ts'

@@ -1,0 +1,140 @@
+import { type Graph, isOp, type Model, type Node } from '../onnx/index.ts'
+import { floats, type Tensor } from '../tensor/index.ts'
+import type { Samples } from './block.ts'
+import { gatherColumns, Rows, resized } from './columns.ts'
+import { type LinearAlgebra, solveSymmetric } from './linear.ts'
+import { record } from './record.ts'
+import { addPixels, centre, type LayerReference } from './reference.ts'
+
+/** Weight of staying near the present weights, as a fraction of the mean diagonal of the Gram matrix. */
+const RIDGE = 1e-4
+
+/**
+ * Solves the weights of changed layers again, one after the other in graph order, so that on the inputs which the changed
+ * block really delivers they give what the original layers gave:
+ *
+ *   min Σ ‖W′x̃ + b′ − y‖² + λ‖W′ − W‖²,  λ = RIDGE · mean diagonal
+ *
+ * Where a layer ends a residual branch, the target also makes up for the error that has come down the shortcut.
+ *
+ * @param student the changed block; values have the names that they have in the original
+ * @param keptOutputs for a layer, the output channels of the original that the student still has (undefined: all)
+ * @see arXiv 1707.06168 (least-squares reconstruction after channel pruning)
+ */
+export async function refit(
+  student: Model,
+  samples: Samples,
+  references: readonly LayerReference[],
+  keptOutputs: (value: string) => readonly number[] | undefined,
+  algebra: LinearAlgebra,
+): Promise<Model> {
+  let current = student
+  for (const reference of references) {
+    current = await refitLayer(current, samples, reference, keptOutputs(reference.output), algebra)
+  }
+  return current
+}
+
+async function refitLayer(
+  student: Model,
+  samples: Samples,
+  { output, input, shape: original, positions, outputWidth, shortcut, targets }: LayerReference,
+  kept: readonly number[] | undefined,
+  algebra: LinearAlgebra,
+): Promise<Model> {
+  const layer = student.graph.nodes.find((node) => node.outputs[0] === output)
+  if (!layer) return student
+  const shape = resized(original, layer, student.graph)
+  const x = new Rows(targets.rows, shape.columnLength)
+  const y = selectColumns(targets, kept)
+  let first = 0
+  await record(student, samples, [input, ...(shortcut ? [shortcut] : [])], (values, index) => {
+    const at = positions[index]!
+    gatherColumns(x, values[input]!, shape, at, outputWidth)
+    first += at.length
+    y.rows = first
+    if (shortcut) addPixels(y, values[shortcut]!.data as Float32Array, at, -1)
+  })
+  const meanX = centre(x)
+  const meanY = centre(y)
+  const d = shape.columnLength
+  const o = shape.outputChannels
+  const gram = await algebra.transposedProduct(x.filled, x.filled, x.rows)
+  const cross = await algebra.transposedProduct(x.filled, y.filled, x.rows)
+  const weights = weightsOf(layer, student.graph, o, d)
+  let trace = 0
+  for (let i = 0; i < d; i++) trace += gram[i * d + i]!
+  const ridge = (RIDGE * trace) / d + 1e-9
+  const left = Float64Array.from(gram)
+  const right = Float64Array.from(cross)
+  for (let i = 0; i < d; i++) {
+    left[i * d + i]! += ridge
+    for (let k = 0; k < o; k++) right[i * o + k]! += ridge * weights[k * d + i]!
+  }
+  const solved = solveSymmetric(left, right, d)
+  if (!solved) return student
+  const refitted = new Float32Array(o * d)
+  const bias = new Float32Array(o)
+  for (let k = 0; k < o; k++) {
+    let offset = meanY[k]!
+    for (let i = 0; i < d; i++) {
+      const w = solved[i * o + k]!
+      refitted[k * d + i] = w
+      offset -= w * meanX[i]!
+    }
+    bias[k] = offset
+  }
+  return withWeights(student, layer, refitted, bias, o, d)
+}
+
+function selectColumns(rows: Rows, kept: readonly number[] | undefined): Rows {
+  const width = kept?.length ?? rows.width
+  const result = new Rows(rows.rows, width)
+  for (let r = 0; r < rows.rows; r++) {
+    for (let c = 0; c < width; c++) result.data[r * width + c] = rows.data[r * rows.width + (kept ? kept[c]! : c)]!
+  }
+  return result
+}
+
+/** A layer's weights as `[outputs, columnLength]`. */
+export function weightsOf(layer: Node, graph: Graph, outputs: number, columnLength: number): Float32Array {
+  const { data } = graph.initializers.get(layer.inputs[1]!) as Tensor<'float32'>
+  if (isOp(layer, 'Conv') || isTransposed(layer)) return data
+  return transpose(data, columnLength, outputs)
+}
+
+/** Puts weights `[outputs, columnLength]` and a bias in place of a layer's own. */
+export function withWeights(
+  model: Model,
+  layer: Node,
+  weights: Float32Array,
+  bias: Float32Array,
+  outputs: number,
+  columnLength: number,
+): Model {
+  const initializers = new Map(model.graph.initializers)
+  const [input = '', oldWeights = '', oldBias = ''] = layer.inputs
+  const output = layer.outputs[0]!
+  const dims = initializers.get(oldWeights)!.dims
+  const plain = isOp(layer, 'Conv') || isTransposed(layer)
+  const weightName = `${output}/weights`
+  const biasName = `${output}/bias`
+  initializers.set(weightName, floats(dims, plain ? weights : transpose(weights, outputs, columnLength)))
+  initializers.set(biasName, floats([outputs], bias))
+  const changed: Node = isOp(layer, 'MatMul')
+    ? { ...layer, op: 'Gemm', inputs: [input, weightName, biasName] }
+    : { ...layer, inputs: [input, weightName, biasName] }
+  const nodes = model.graph.nodes.map((node) => (node === layer ? changed : node))
+  const read = new Set(nodes.flatMap((node) => node.inputs))
+  for (const old of [oldWeights, oldBias]) if (!read.has(old)) initializers.delete(old)
+  return { ...model, graph: { ...model.graph, nodes, initializers } }
+}
+
+const isTransposed = (layer: Node): boolean =>
+  layer.attributes.transB?.kind === 'int' && layer.attributes.transB.value === 1
+
+function transpose(data: Float32Array, rows: number, columns: number): Float32Array {
+  const result = new Float32Array(data.length)
+  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) result[c * rows + r] = data[r * columns + c]!
+  return result
+}
