@@ -1,4 +1,7 @@
+export { type ListedModel, listModels, type ModelPlaces } from './catalog.ts'
+export { type FoundModel, findModel } from './find-model.ts'
 export type { Journal } from './journal.ts'
 export type { ZooLock } from './lock.ts'
 export * from './manifest.ts'
+export { type PullOptions, pull } from './pull.ts'
 export * from './zoo.ts'

@@ -1,11 +1,12 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
-import { readdir, readFile, rename, symlink, utimes, writeFile } from 'node:fs/promises'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmod, readdir, readFile, rename, symlink, utimes, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
 import { blockId, descendantId, modelId } from '../../src/base/index.ts'
 import { openZoo, type ZooFile } from '../../src/zoo/index.ts'
 import { buildSample, temporaryFolder } from './sample.ts'
@@ -236,9 +237,46 @@ describe('compiled for a device', async () => {
 })
 
 describe('a zoo that cannot be written', () => {
-  it.skipIf(!existsSync('/dev/full'))('says so, and why', async () => {
-    const zoo = openZoo('/dev/full/zoo')
-    await expect(zoo.writeBlock(sample, b0, descendantId('d'), new Uint8Array(4))).rejects.toThrow()
-    await expect(openZoo('/proc/zoo').lock(sample)).rejects.toThrow()
+  it('a read-only folder: says so, and still reads', async () => {
+    const zoo = openZoo(await temporaryFolder())
+    const { blocks } = await buildSample(zoo)
+    const folders = [zoo.dir, ...['', 'blocks', 'blocks/b0'].map((name) => join(zoo.dir, 'sample', name))]
+    for (const folder of folders) await chmod(folder, 0o555)
+    // The administrator may write everywhere, so the attempt is made by somebody else.
+    const asNobody =
+      process.getuid?.() === 0 ? 'process.setgroups([]); process.setgid(65534); process.setuid(65534)' : ''
+    const child = run(`
+      const zoo = openZoo(${JSON.stringify(zoo.dir)})
+      ${asNobody}
+      const code = (error) => error.code
+      const file = ${JSON.stringify(blocks[0]!.descendants[0]!.file)}
+      console.log(
+        await zoo.writeBlock('sample', 'b0', 'd', new Uint8Array(4)).catch(code),
+        await zoo.lock('sample').catch(code),
+        (await zoo.load('sample', file)).length)`)
+    const [text] = await once(child.stdout, 'data')
+    expect(`${text}`.trim()).toBe('ZOO_NOT_WRITABLE ZOO_NOT_WRITABLE 19')
+    for (const folder of folders) await chmod(folder, 0o755)
+  })
+
+  const disk = smallDisk()
+  it.skipIf(!disk)('a full disk: says so, leaves nothing half-written, and keeps what was there', async () => {
+    const zoo = openZoo(join(disk!, 'zoo'))
+    const manifest = await buildSample(zoo)
+    const big = zoo.writeBlock(sample, b0, descendantId('original'), new Uint8Array(4e6))
+    await expect(big).rejects.toEqual(failsWith('ZOO_NOT_WRITABLE', /full/))
+    expect(await readdir(join(zoo.dir, 'sample/blocks/b0'))).toEqual(['original.onnx', 'prune50.onnx'])
+    await zoo.load(sample, manifest.blocks[0]!.descendants[0]!.file)
   })
 })
+
+/** A disk of one megabyte, where the tests may mount one. */
+function smallDisk(): string | undefined {
+  const folder = mkdtempSync(join(tmpdir(), 'blockscale-disk-'))
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', folder]).status === 0
+  afterAll(() => {
+    if (mounted) spawnSync('umount', [folder])
+    rmSync(folder, { recursive: true, force: true })
+  })
+  return mounted ? folder : undefined
+}
