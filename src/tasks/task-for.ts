@@ -1,12 +1,15 @@
 import type { Picture } from '../tensor/index.ts'
 import type { ModelCard } from './card.ts'
 import { classification } from './classification.ts'
+import { detection, faceDetection } from './detection.ts'
 import { generic } from './generic.ts'
 import type { Answer, Task, Tensors } from './task.ts'
 import type { TaskName } from './task-name.ts'
 
 const tasks: Partial<Record<TaskName, Task>> = {
   classification,
+  detection,
+  'face-detection': faceDetection,
   generic,
 }
 
