@@ -1,7 +1,7 @@
 import { parentPort } from 'node:worker_threads'
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import { allocate, elementCount, type NumericType, type Tensor } from '../tensor/index.ts'
-import { type EngineAnswer, type EngineCall, type PortFact, sharedNow, transferable } from './messages.ts'
+import { type EngineAnswer, type EngineCall, sharedNow, transferable } from './messages.ts'
 import { openSession, type Session, type Tensors } from './session.ts'
 
 /**
@@ -54,7 +54,7 @@ async function handle(message: Exclude<EngineCall, { kind: 'cancel' | 'stop' }>)
         sessions.delete(message.key)
         return { kind: 'released', call }
       case 'check':
-        await check(sessionOf(message.key), message.inputs, message.outputs)
+        await check(message)
         return { kind: 'checked', call, ms: sharedNow() - started }
       case 'run': {
         const { outputs, stepMs } = await run(message)
@@ -75,7 +75,9 @@ function sessionOf(key: string): Session {
 }
 
 /** Runs a chain. Values stay in this thread; those that no later block reads are let go at once. */
-async function run(message: EngineCall & { kind: 'run' }): Promise<{ outputs: Tensors; stepMs: number[] }> {
+async function run(
+  message: Omit<EngineCall & { kind: 'run' }, 'kind'>,
+): Promise<{ outputs: Tensors; stepMs: number[] }> {
   const chain = message.chain.map(sessionOf)
   const wanted = new Set(message.outputs)
   const lastUse = new Map<string, number>()
@@ -109,7 +111,7 @@ async function run(message: EngineCall & { kind: 'run' }): Promise<{ outputs: Te
   return { outputs, stepMs }
 }
 
-function stopIfUnwanted({ call, deadline }: EngineCall & { kind: 'run' }, now: number): void {
+function stopIfUnwanted({ call, deadline }: { call: number; deadline?: number | undefined }, now: number): void {
   if (cancelled.has(call)) throw new BlockscaleError('CANCELLED', 'the request was given up')
   if (deadline !== undefined && now > deadline) {
     throw new BlockscaleError(
@@ -119,15 +121,15 @@ function stopIfUnwanted({ call, deadline }: EngineCall & { kind: 'run' }, now: n
   }
 }
 
-/** Runs a session once on zeros: that it runs at all, gives what its border promises, and no NaN. */
-async function check(session: Session, inputs: readonly PortFact[], outputs: readonly PortFact[]): Promise<void> {
+/** Runs a chain once on zeros: that it runs at all, gives what its border promises, and no NaN. */
+async function check({ call, chain, inputs, outputs }: EngineCall & { kind: 'check' }): Promise<void> {
   const feeds: Record<string, Tensor> = {}
   for (const { name, type, dims } of inputs) {
     if (type === 'string') throw new BlockscaleError('MODEL_UNSUPPORTED', `the border value ${name} holds strings`)
     const sizes = dims.map((size) => size ?? 1)
     feeds[name] = { type, dims: sizes, data: allocate(type as NumericType, elementCount(sizes)) } as Tensor
   }
-  const given = await session.run(feeds)
+  const given = (await run({ call, chain, feeds, outputs: outputs.map(({ name }) => name) })).outputs
   for (const { name, type, dims } of outputs) {
     const value = given[name]
     const found = value ? `${value.type}[${value.dims.join(', ')}]` : 'nothing'

@@ -115,9 +115,9 @@ export class Engine {
     }
   }
 
-  /** Runs a held session on zeros of the given shapes and compares what it gives with its border. */
-  async check(key: string, inputs: readonly PortFact[], outputs: readonly PortFact[]): Promise<number> {
-    const answer = await this.#call({ kind: 'check', call: 0, key, inputs, outputs })
+  /** Runs a chain of held sessions on zeros of the given shapes and compares what it gives with what it should. */
+  async check(chain: readonly string[], inputs: readonly PortFact[], outputs: readonly PortFact[]): Promise<number> {
+    const answer = await this.#call({ kind: 'check', call: 0, chain, inputs, outputs })
     return answer.kind === 'checked' ? answer.ms : 0
   }
 

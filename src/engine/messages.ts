@@ -16,7 +16,7 @@ export type EngineCall =
   | {
       readonly kind: 'check'
       readonly call: number
-      readonly key: string
+      readonly chain: readonly string[]
       readonly inputs: readonly PortFact[]
       readonly outputs: readonly PortFact[]
     }

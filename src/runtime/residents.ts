@@ -1,5 +1,5 @@
 import { BlockscaleError } from '../base/index.ts'
-import type { Engine, SessionHold } from '../engine/index.ts'
+import type { Engine, PortFact, SessionHold } from '../engine/index.ts'
 import type { Unit } from './unit.ts'
 
 /** A loaded unit and the right to use it on one engine. */
@@ -22,7 +22,7 @@ interface Entry {
 export class Residents {
   readonly #engines: readonly Engine[]
   readonly #loaded = new Map<string, Entry>()
-  /** Units that were found right on this machine since the start: they are not run on zeros again. */
+  /** What was found right on this machine since the start is not run on zeros again. */
   readonly #checked = new Set<string>()
   #bytes = 0
   #peakBytes = 0
@@ -60,14 +60,27 @@ export class Residents {
     let resident: Resident | undefined
     try {
       resident = { unit, core, hold: await engine.hold(unit.key, unit.path) }
-      if (!this.#checked.has(checkMark(unit))) await engine.check(unit.key, unit.inputs, unit.outputs)
-      this.#checked.add(checkMark(unit))
+      if (isKnown(unit.inputs)) await this.check(core, [unit], unit.inputs, unit.outputs)
       return resident
     } catch (error) {
       if (resident) await this.release(resident)
       else this.#discount(core, unit)
       throw error
     }
+  }
+
+  /** Runs loaded units on zeros, once for each chain and size since the start. */
+  async check(
+    core: number,
+    chain: readonly Unit[],
+    inputs: readonly PortFact[],
+    outputs: readonly PortFact[],
+  ): Promise<void> {
+    const keys = chain.map(({ key }) => key)
+    const mark = [...keys, ...inputs.map(({ dims }) => dims.join('x'))].join(' ')
+    if (this.#checked.has(mark)) return
+    await this.#engines[core]!.check(keys, inputs, outputs)
+    this.#checked.add(mark)
   }
 
   async release({ core, unit, hold }: Resident): Promise<void> {
@@ -98,5 +111,5 @@ export class Residents {
 }
 
 const slot = (core: number, key: string): string => `${core}/${key}`
-/** A block is checked again when it is to run at another size. */
-const checkMark = ({ key, inputs }: Unit): string => `${key} ${inputs.map(({ dims }) => dims.join('x')).join(' ')}`
+/** Whether all sizes are known, so that zeros can be made. */
+export const isKnown = (ports: readonly PortFact[]): boolean => ports.every(({ dims }) => !dims.includes(null))

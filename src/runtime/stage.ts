@@ -1,5 +1,5 @@
 import { Deployed } from './deployed.ts'
-import type { Resident, Residents } from './residents.ts'
+import { isKnown, type Resident, type Residents } from './residents.ts'
 import type { Scheduler } from './scheduler.ts'
 import type { Gear } from './types.ts'
 import type { Target, Unit } from './unit.ts'
@@ -18,17 +18,24 @@ export interface Stage {
   readonly retiring: Set<Promise<void>>
 }
 
-/** Loads units of one model on one engine: all of them, or none when one fails. */
-export async function acquireAll(stage: Stage, core: number, units: readonly Unit[]): Promise<Resident[]> {
+/** Loads units of one model on the engine of its target and checks them: all of them, or none when one fails. */
+export async function acquireAll(stage: Stage, target: Target, units: readonly Unit[]): Promise<Resident[]> {
   const acquired: Resident[] = []
   try {
     // One after another, so that requests of other models get their turn between two loads.
-    for (const unit of units) acquired.push(await stage.residents.acquire(core, unit))
+    for (const unit of units) acquired.push(await stage.residents.acquire(target.core, unit))
+    await checkWhole(stage, target, units)
     return acquired
   } catch (error) {
     await releaseAll(stage, acquired)
     throw error
   }
+}
+
+/** Blocks whose borders are not known at this input size were not checked one by one: they are checked together. */
+export async function checkWhole(stage: Stage, target: Target, units: readonly Unit[]): Promise<void> {
+  if (units.every(({ inputs }) => isKnown(inputs))) return
+  await stage.residents.check(target.core, units, target.inputs, target.outputs)
 }
 
 export async function releaseAll(stage: Stage, residents: readonly Resident[]): Promise<void> {

@@ -1,7 +1,17 @@
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import type { Deployed } from './deployed.ts'
 import type { Resident } from './residents.ts'
-import { acquireAll, deployed, evictSpares, fits, releaseAll, retire, type Stage, sameChoice } from './stage.ts'
+import {
+  acquireAll,
+  checkWhole,
+  deployed,
+  evictSpares,
+  fits,
+  releaseAll,
+  retire,
+  type Stage,
+  sameChoice,
+} from './stage.ts'
 import type { Gear, ModelSwap } from './types.ts'
 import { choicesOf, type Target, type Unit } from './unit.ts'
 
@@ -102,7 +112,7 @@ async function flipTogether(stage: Stage, steps: readonly Step[]): Promise<void>
   const ready = new Map<Step, Resident[]>()
   try {
     for (const step of steps) {
-      if (step.target) ready.set(step, await acquireAll(stage, step.target.core, step.units))
+      if (step.target) ready.set(step, await acquireAll(stage, step.target, step.units))
     }
   } catch (error) {
     for (const residents of ready.values()) await releaseAll(stage, residents)
@@ -162,7 +172,7 @@ async function changeOne(stage: Stage, step: Step, limitBytes: number | undefine
   const old = stage.live.get(model)
   if (!target) return
   if (!old || fits(stage, stage.residents.missingBytes(target.core, units), limitBytes)) {
-    const residents = await acquireAll(stage, target.core, units)
+    const residents = await acquireAll(stage, target, units)
     stage.live.set(model, deployed(stage, target, gear, residents, old))
     if (old) retire(stage, old)
     await Promise.all(stage.retiring)
@@ -194,6 +204,7 @@ async function exchange(stage: Stage, old: Deployed, { gear, units }: Step, targ
       }
       if (into) loaded.push(await stage.residents.acquire(target.core, into))
     }
+    await checkWhole(stage, target, units)
   } catch (error) {
     await releaseAll(stage, loaded)
     const again = await reload(stage, old, released)
@@ -249,7 +260,7 @@ async function bringBack(stage: Stage, steps: readonly Step[]): Promise<void> {
   for (const { model, old, target } of steps) {
     if (target || !old || stage.live.has(model)) continue
     const units = old.residents.map(({ unit }) => unit)
-    stage.live.set(model, deployed(stage, old.target, old.gear, await acquireAll(stage, old.target.core, units)))
+    stage.live.set(model, deployed(stage, old.target, old.gear, await acquireAll(stage, old.target, units)))
   }
 }
 
@@ -277,8 +288,8 @@ export async function shiftToFused(
   const target: Target = { ...old.target, fused }
   const { core } = target
   if (fits(stage, stage.residents.missingBytes(core, [fused]), limitBytes)) {
-    const residents = await acquireAll(stage, core, [fused])
-    const spare = await acquireAll(stage, core, target.chain)
+    const residents = await acquireAll(stage, target, [fused])
+    const spare = await acquireAll(stage, target, target.chain)
     stage.live.set(model, deployed(stage, target, 'fused', residents))
     await evictSpares(stage, [model])
     stage.spares.set(model, spare)

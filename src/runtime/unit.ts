@@ -14,7 +14,7 @@ export interface Unit {
   readonly fileBytes: number
   /** measured need of memory while it is loaded, mapped and anonymous */
   readonly memoryBytes: number
-  /** its border, at the input size in force */
+  /** its border, at the input size in force; sizes inside a model are not known for every input size */
   readonly inputs: readonly PortFact[]
   readonly outputs: readonly PortFact[]
 }
@@ -28,6 +28,9 @@ export interface Target {
   /** the engine that is to run it */
   readonly core: number
   readonly predicted: { readonly quality: number; readonly latencyMs: number; readonly memoryBytes: number }
+  /** of the whole model, at this input size */
+  readonly inputs: readonly PortFact[]
+  readonly outputs: readonly PortFact[]
   /** one for each block, in the order in which they run */
   readonly chain: readonly Unit[]
   /** the same choice as one graph, where it is compiled already */

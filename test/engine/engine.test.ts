@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Worker } from 'node:worker_threads'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { startWorker } from '../../src/base/index.ts'
-import { Engine, openSession, sharedNow } from '../../src/engine/index.ts'
+import { Engine, openSession, type SessionHold, sharedNow } from '../../src/engine/index.ts'
 import type { Model } from '../../src/onnx/index.ts'
 import { floats, numbersOf } from '../../src/tensor/index.ts'
 import { adder, burner, bytesOf, forked } from './tiny.ts'
@@ -20,14 +20,16 @@ async function compiled(name: string, of: Model): Promise<string> {
   return path
 }
 
-const engines: Engine[] = []
-function open(...options: ConstructorParameters<typeof Engine>): Engine {
-  const engine = new Engine(...options)
-  engines.push(engine)
-  return engine
+const engine = new Engine()
+afterAll(() => engine.close())
+
+const holds: SessionHold[] = []
+async function hold(...keys: string[]): Promise<void> {
+  for (const key of keys) holds.push(await engine.hold(key, paths[key]!))
 }
 afterEach(async () => {
-  await Promise.all(engines.splice(0).map((engine) => engine.close()))
+  for (const each of holds.splice(0)) await each.release()
+  expect(engine.sessions).toEqual([])
 })
 
 const one = () => ({ x: floats([1, 4], [1, 1, 1, 1]) })
@@ -42,8 +44,7 @@ beforeAll(async () => {
 
 describe('an engine', () => {
   it('runs a chain of mapped blocks by the names of their values', async () => {
-    const engine = open()
-    for (const key of ['a', 'b', 'fork']) await engine.hold(key, paths[key]!)
+    await hold('a', 'b', 'fork')
     const { outputs, stepMs } = await engine.run({ chain: ['a', 'b', 'fork'], feeds: one(), outputs: ['n', 'z', 'd'] })
     expect(numbersOf(outputs.z!)).toEqual([211, 211, 211, 211])
     expect(numbersOf(outputs.n!)).toEqual([-211, -211, -211, -211])
@@ -52,15 +53,13 @@ describe('an engine', () => {
   })
 
   it('moves tensors instead of copying them', async () => {
-    const engine = open()
-    await engine.hold('a', paths.a!)
+    await hold('a')
     const feeds = one()
     await engine.run({ chain: ['a'], feeds, outputs: ['y'] })
     expect(feeds.x.data.length).toBe(0)
   })
 
   it('shares a session between holders and lets it go with the last', async () => {
-    const engine = open()
     const [first, second] = await Promise.all([engine.hold('a', paths.a!), engine.hold('a', paths.a!)])
     await first.release()
     await first.release()
@@ -73,18 +72,16 @@ describe('an engine', () => {
   })
 
   it('says why a file cannot be loaded, and works on', async () => {
-    const engine = open()
     writeFileSync(join(folder, 'broken.onnx'), 'no model')
     await expect(engine.hold('broken', join(folder, 'broken.onnx'))).rejects.toMatchObject({
       code: 'MODEL_UNSUPPORTED',
     })
-    await engine.hold('a', paths.a!)
+    await hold('a')
     await engine.run({ chain: ['a'], feeds: one(), outputs: ['y'] })
   })
 
   it('refuses feeds and outputs that the chain does not know', async () => {
-    const engine = open()
-    await engine.hold('a', paths.a!)
+    await hold('a')
     const wrongFeed = engine.run({ chain: ['a'], feeds: { other: one().x }, outputs: ['y'] })
     await expect(wrongFeed).rejects.toMatchObject({ code: 'TENSOR_INVALID' })
     const wrongOutput = engine.run({ chain: ['a'], feeds: one(), outputs: ['q'] })
@@ -92,11 +89,10 @@ describe('an engine', () => {
   })
 
   it('checks a block against its border', async () => {
-    const engine = open()
-    await engine.hold('a', paths.a!)
+    await hold('a')
     const port = (name: string, dims: number[]) => ({ name, type: 'float32' as const, dims })
-    await engine.check('a', [port('x', [1, 4])], [port('y', [1, 4])])
-    await expect(engine.check('a', [port('x', [1, 4])], [port('y', [1, 8])])).rejects.toMatchObject({
+    await engine.check(['a'], [port('x', [1, 4])], [port('y', [1, 4])])
+    await expect(engine.check(['a'], [port('x', [1, 4])], [port('y', [1, 8])])).rejects.toMatchObject({
       code: 'GRAPH_INVALID',
     })
   })
@@ -106,8 +102,7 @@ describe('between two blocks', () => {
   const slow = () => ({ x: floats([256, 256], new Float32Array(256 * 256)) })
 
   it('a deadline stops a run', async () => {
-    const engine = open()
-    await Promise.all([engine.hold('slow1', paths.slow1!), engine.hold('slow2', paths.slow2!)])
+    await hold('slow1', 'slow2')
     const late = engine.run({
       chain: ['slow1', 'slow2'],
       feeds: slow(),
@@ -118,8 +113,7 @@ describe('between two blocks', () => {
   })
 
   it('a caller who gives up stops a run', async () => {
-    const engine = open()
-    await Promise.all([engine.hold('slow1', paths.slow1!), engine.hold('slow2', paths.slow2!)])
+    await hold('slow1', 'slow2')
     const controller = new AbortController()
     const given = engine.run({
       chain: ['slow1', 'slow2', 'slow1', 'slow2'],
@@ -133,10 +127,13 @@ describe('between two blocks', () => {
 })
 
 describe('a thread that dies', () => {
+  const opened: Engine[] = []
+  afterAll(() => Promise.all(opened.map((each) => each.close())))
+
   const mortal = () => {
     const threads: Worker[] = []
     const told: { why: string; requests: number }[] = []
-    const engine = open({
+    const engine = new Engine({
       start: () => {
         const thread = startWorker(new URL('../../src/engine/engine-worker.ts', import.meta.url))
         threads.push(thread)
@@ -145,6 +142,7 @@ describe('a thread that dies', () => {
       onReplaced: (why, requests) => told.push({ why, requests }),
     })
     // A message that no engine knows is an error nobody catches, which is how a thread dies of a fault of its own.
+    opened.push(engine)
     return { engine, told, kill: () => threads.at(-1)!.postMessage({ kind: 'nonsense' }) }
   }
 

@@ -52,7 +52,8 @@ export interface Toy {
 export function targetOf({ model, units }: Toy, digits: readonly number[], more: Partial<Target> = {}): Target {
   const chain = digits.map((digit, block) => units[block]![digit - 1]!)
   const predicted = { quality: 1, latencyMs: 1, memoryBytes: chain.reduce((sum, unit) => sum + unit.memoryBytes, 0) }
-  return { model, plan: `p${digits.join('')}`, inputSize: [1, 4], core: 0, predicted, chain, ...more }
+  const whole = { inputs: [port('x')], outputs: [port('y')] }
+  return { model, plan: `p${digits.join('')}`, inputSize: [1, 4], core: 0, predicted, ...whole, chain, ...more }
 }
 
 /** The same choice as one graph. */

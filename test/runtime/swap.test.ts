@@ -18,15 +18,19 @@ beforeAll(async () => {
   b = await toy(folder, 'b', 2, 5)
 })
 
-let engines: Engine[]
+const engines = [new Engine(), new Engine()]
+afterAll(() => Promise.all(engines.map((engine) => engine.close())))
+
 let stage: Stage
 beforeEach(() => {
-  engines = [new Engine(), new Engine()]
   stage = openStage(engines)
 })
 afterEach(async () => {
   await stage.scheduler.close()
-  await Promise.all(engines.map((engine) => engine.close()))
+  await swap(stage, [], undefined)
+  await Promise.all(stage.retiring)
+  expect(stage.residents.bytes).toBe(0)
+  expect(engines.flatMap(({ sessions }) => sessions)).toEqual([])
 })
 
 describe('a swap', () => {
