@@ -1,0 +1,128 @@
+import { BlockscaleError, seededRandom, shuffled } from '../base/index.ts'
+import type { Tensors } from '../engine/index.ts'
+import type { Model } from '../onnx/index.ts'
+import { elementCount, floats, type Tensor } from '../tensor/index.ts'
+import { type FitOptions, type Fitted, fit, type Samples } from './fit.ts'
+import { targetOf } from './losses.ts'
+import { adam } from './update.ts'
+
+/** What a block gets and what it is to give: tensors with the samples along their first axis. */
+export interface DistillSamples {
+  readonly inputs: Tensors
+  readonly targets: Tensors
+}
+
+export interface DistillOptions
+  extends Partial<
+    Pick<
+      FitOptions,
+      'rate' | 'steps' | 'batch' | 'warmup' | 'seed' | 'parameters' | 'threads' | 'checkpoint' | 'signal' | 'onProgress'
+    >
+  > {
+  /** share of the samples that is only measured on, a fifth unless given */
+  readonly heldOut?: number
+  readonly patience?: number
+}
+
+export interface Distilled {
+  readonly model: Model
+  /** error power over signal power, averaged over the outputs, on held-out samples */
+  readonly heldOutBefore: number
+  readonly heldOutAfter: number
+  readonly steps: number
+  readonly ms: number
+  readonly ended: Fitted['ended']
+}
+
+/**
+ * Trains a student to give the targets (the outputs of the block that it stands for) on recorded inputs, without labels.
+ *
+ * What is returned is never worse on the held-out samples than the student that came: at worst it is the same.
+ *
+ * @param student operator set 13 or newer; any batch size
+ * @throws BlockscaleError USAGE with fewer than two samples, TENSOR_INVALID when sample counts differ
+ */
+export async function distill(
+  student: Model,
+  samples: DistillSamples,
+  options: DistillOptions = {},
+): Promise<Distilled> {
+  const count = sampleCount(samples)
+  const order = shuffled(
+    Array.from({ length: count }, (_, i) => i),
+    seededRandom(options.seed ?? 1),
+  )
+  const held = Math.max(1, Math.round(count * (options.heldOut ?? 0.2)))
+  if (count - held < 1) throw new BlockscaleError('USAGE', `${count} samples are too few to train and to measure on`)
+  const outputs = Object.keys(samples.targets)
+  const { heldOut: _share, ...passed } = options
+  const fitted = await fit(student, rows(samples, order.slice(held)), {
+    rate: 1e-3,
+    steps: 300,
+    batch: 32,
+    patience: 6,
+    ...passed,
+    method: adam(),
+    losses: outputs.map((output) => ({
+      kind: 'mse',
+      output,
+      // so that every output counts the same, whatever its scale
+      weight: 1 / (outputs.length * power(samples.targets[output]!)),
+    })),
+    heldOut: rows(samples, order.slice(0, held)),
+  })
+  return {
+    model: fitted.model,
+    heldOutBefore: -fitted.before,
+    heldOutAfter: -fitted.after,
+    steps: fitted.steps,
+    ms: fitted.ms,
+    ended: fitted.ended,
+  }
+}
+
+function sampleCount({ inputs, targets }: DistillSamples): number {
+  const counts = new Set([...Object.values(inputs), ...Object.values(targets)].map((value) => value.dims[0] ?? 0))
+  if (counts.size !== 1) {
+    throw new BlockscaleError('TENSOR_INVALID', `inputs and targets have ${[...counts].join(' and ')} samples`)
+  }
+  return [...counts][0]!
+}
+
+/** Rows of tensors held in memory, as a data source. */
+export function rows({ inputs, targets }: DistillSamples, of: readonly number[]): Samples {
+  const named = [
+    ...Object.entries(inputs),
+    ...Object.entries(targets).map(([name, value]): [string, Tensor] => [targetOf(name), value]),
+  ]
+  return {
+    count: of.length,
+    batch: (indices) =>
+      Object.fromEntries(
+        named.map(([name, value]) => [
+          name,
+          pick(
+            value,
+            indices.map((i) => of[i]!),
+          ),
+        ]),
+      ),
+  }
+}
+
+function pick(value: Tensor, indices: readonly number[]): Tensor {
+  const each = elementCount(value.dims.slice(1))
+  const from = value.data as Float32Array
+  const data = new Float32Array(indices.length * each)
+  indices.forEach((index, i) => {
+    data.set(from.subarray(index * each, (index + 1) * each), i * each)
+  })
+  return floats([indices.length, ...value.dims.slice(1)], data)
+}
+
+function power(value: Tensor): number {
+  const data = value.data as Float32Array
+  let sum = 0
+  for (const each of data) sum += each * each
+  return sum / data.length || 1
+}

@@ -1,0 +1,289 @@
+import { BlockscaleError, type Clock, seededRandom, sha256, shuffled, systemClock } from '../base/index.ts'
+import { openSession, type Session, type Tensors } from '../engine/index.ts'
+import { type Model, writeModel } from '../onnx/index.ts'
+import { floats } from '../tensor/index.ts'
+import { type Checkpoint, readCheckpoint, writeCheckpoint } from './checkpoint.ts'
+import type { Loss } from './losses.ts'
+import { trainableWeights } from './parameters.ts'
+import { recordShapes } from './shapes.ts'
+import { buildStep, LOSS, pack, STATISTICS, type Step, WEIGHTS, withTensors } from './step.ts'
+import { type Method, momentsOf, stepScalars } from './update.ts'
+
+/** Where training takes its data from. */
+export interface Samples {
+  readonly count: number
+  /**
+   * The feeds of one batch: the network's inputs by name, `target:<output>` and, for masked losses, `mask:<output>`.
+   *
+   * @param random seeded by run and step, for augmentation that an interrupted run repeats exactly
+   */
+  batch(indices: readonly number[], random: () => number): Tensors | Promise<Tensors>
+}
+
+export interface FitOptions {
+  readonly losses: readonly Loss[]
+  readonly method: Method
+  /** the rate at its highest; it falls to zero along a cosine */
+  readonly rate: number
+  readonly steps: number
+  readonly batch: number
+  /** steps over which the rate rises linearly, 0 unless given */
+  readonly warmup?: number
+  readonly seed?: number
+  /** weights to train; all of them unless given */
+  readonly parameters?: readonly string[]
+  /** BatchNormalization with statistics of the batch, keeping running ones; off unless given */
+  readonly normalise?: boolean
+  /** samples to measure on; the best weights on them are what is returned */
+  readonly heldOut?: Samples
+  /** higher is better, averaged over held-out batches; the negative loss unless given */
+  readonly quality?: (outputs: Tensors, feeds: Tensors) => number
+  /** steps between measurements, a twentieth of all unless given */
+  readonly measureEvery?: number
+  /** measurements without a gain after which training stops; never unless given */
+  readonly patience?: number
+  /** file that keeps the state, so that the same call goes on after an interruption */
+  readonly checkpoint?: string
+  readonly threads?: number
+  readonly clock?: Clock
+  readonly signal?: AbortSignal
+  readonly onProgress?: (progress: FitProgress) => void
+}
+
+export interface FitProgress {
+  readonly step: number
+  readonly steps: number
+  /** mean over the last steps */
+  readonly loss: number
+  readonly rate: number
+  /** the last held-out quality, where one was measured */
+  readonly quality?: number
+  readonly msPerStep: number
+  readonly etaMs: number
+}
+
+export interface Fitted {
+  readonly model: Model
+  /** held-out quality of the start and of what is returned; NaN without held-out samples */
+  readonly before: number
+  readonly after: number
+  readonly steps: number
+  readonly ms: number
+  /** why it ended; `diverged` when the loss was no longer finite */
+  readonly ended: 'done' | 'early' | 'interrupted' | 'diverged'
+}
+
+interface State {
+  /** weights, moments and statistics by their input's name */
+  readonly vectors: Readonly<Record<string, Float32Array>>
+  readonly best: Readonly<Record<string, Float32Array>>
+  readonly step: number
+  readonly before: number
+  readonly bestQuality: number
+  readonly sinceBest: number
+}
+
+/**
+ * Trains a network and returns it with the weights that were best on held-out samples: never worse there than it began.
+ *
+ * @throws BlockscaleError MODEL_UNSUPPORTED when an operator has no gradient, USAGE when there are no samples
+ */
+export async function fit(model: Model, samples: Samples, options: FitOptions): Promise<Fitted> {
+  const { method, steps, seed = 1, heldOut } = options
+  const batch = Math.min(options.batch, samples.count)
+  if (batch < 1) throw new BlockscaleError('USAGE', 'there are no samples to train on')
+  const clock = options.clock ?? systemClock
+  const first = await samples.batch(range(batch), seededRandom(seed))
+  const feeds = Object.fromEntries(model.graph.inputs.map(({ name }) => [name, first[name]!]))
+  const parameters = options.parameters ?? trainableWeights(model.graph)
+  const shaped = await recordShapes(model, feeds)
+  const step = buildStep(model, shaped, options.losses, parameters, method, options.normalise ?? false)
+  const key = runKey(step, model, samples, options)
+  const threads = { threads: options.threads ?? 1 }
+  const train = await openSession(writeModel(step.train), threads)
+  const evaluate = await openSession(writeModel(step.evaluate), threads)
+  try {
+    const measure = (vectors: State['vectors']) =>
+      heldOut ? measureOn(evaluate, step, vectors, heldOut, batch, options.quality) : Promise.resolve(Number.NaN)
+    const resumed = options.checkpoint ? await readCheckpoint(options.checkpoint, key) : undefined
+    let state = resumed ? stateOf(resumed) : await begin(model, step, method, measure)
+    const every = options.measureEvery ?? Math.max(1, Math.ceil(steps / 20))
+    const began = clock.monotonic()
+    const begunAt = state.step
+    const losses: number[] = []
+    let quality: number | undefined
+    let ended: Fitted['ended'] = 'done'
+    while (state.step < steps) {
+      if (options.signal?.aborted) {
+        ended = 'interrupted'
+        break
+      }
+      const rate = rateAt(state.step, options)
+      const indices = batchIndices(state.step, samples.count, batch, seed)
+      const data = await samples.batch(indices, seededRandom(seed * 1000003 + state.step))
+      const result = await train.run({
+        ...stateFeeds(state.vectors),
+        ...scalars(method, rate, state.step + 1),
+        ...data,
+      })
+      const loss = (result[LOSS]!.data as Float32Array)[0]!
+      if (!Number.isFinite(loss)) {
+        ended = 'diverged'
+        break
+      }
+      losses.push(loss)
+      const vectors = Object.fromEntries(
+        [...step.carried].map(([output, input]) => [input, result[output]!.data as Float32Array]),
+      )
+      state = { ...state, vectors: { ...state.vectors, ...vectors }, step: state.step + 1 }
+      if (heldOut && (state.step % every === 0 || state.step === steps)) {
+        quality = await measure(state.vectors)
+        state = judged(state, quality)
+        if (options.checkpoint) await writeCheckpoint(options.checkpoint, checkpointOf(key, state))
+      }
+      const msPerStep = (clock.monotonic() - began) / (state.step - begunAt)
+      options.onProgress?.({
+        step: state.step,
+        steps,
+        loss: mean(losses.slice(-50)),
+        rate,
+        ...(quality === undefined ? {} : { quality }),
+        msPerStep,
+        etaMs: msPerStep * (steps - state.step),
+      })
+      if (options.patience !== undefined && state.sinceBest >= options.patience) {
+        ended = 'early'
+        break
+      }
+    }
+    if (options.checkpoint && ended === 'interrupted')
+      await writeCheckpoint(options.checkpoint, checkpointOf(key, state))
+    const chosen = heldOut || ended === 'diverged' ? state.best : state.vectors
+    const trained = withTensors(model, step.weights, chosen[WEIGHTS]!)
+    return {
+      model: chosen[STATISTICS] ? withTensors(trained, step.statistics, chosen[STATISTICS]) : trained,
+      before: state.before,
+      after: state.bestQuality,
+      steps: state.step,
+      ms: clock.monotonic() - began,
+      ended,
+    }
+  } finally {
+    await train.release()
+    await evaluate.release()
+  }
+}
+
+async function begin(
+  model: Model,
+  step: Step,
+  method: Method,
+  measure: (vectors: State['vectors']) => Promise<number>,
+): Promise<State> {
+  const { initializers } = model.graph
+  const vectors: Record<string, Float32Array> = { [WEIGHTS]: pack(step.weights, initializers) }
+  for (const name of momentsOf(method)) vectors[name] = new Float32Array(step.weights.length)
+  if (step.statistics.length) vectors[STATISTICS] = pack(step.statistics, initializers)
+  const before = await measure(vectors)
+  return { vectors, best: vectors, step: 0, before, bestQuality: before, sinceBest: 0 }
+}
+
+function judged(state: State, quality: number): State {
+  // a start that cannot be measured (NaN) is worse than anything that can
+  const better = quality > state.bestQuality || (Number.isNaN(state.bestQuality) && Number.isFinite(quality))
+  return better
+    ? { ...state, best: state.vectors, bestQuality: quality, sinceBest: 0 }
+    : { ...state, sinceBest: state.sinceBest + 1 }
+}
+
+async function measureOn(
+  evaluate: Session,
+  step: Step,
+  vectors: State['vectors'],
+  heldOut: Samples,
+  batch: number,
+  quality: FitOptions['quality'],
+): Promise<number> {
+  const state = stateFeeds({
+    [WEIGHTS]: vectors[WEIGHTS]!,
+    ...(step.statistics.length ? { [STATISTICS]: vectors[STATISTICS]! } : {}),
+  })
+  let sum = 0
+  for (let from = 0; from < heldOut.count; from += batch) {
+    const indices = range(Math.min(batch, heldOut.count - from)).map((i) => from + i)
+    const feeds = await heldOut.batch(indices, seededRandom(from))
+    const outputs = await evaluate.run({ ...state, ...feeds })
+    const value = quality ? quality(outputs, feeds) : -(outputs[LOSS]!.data as Float32Array)[0]!
+    sum += value * indices.length
+  }
+  return sum / heldOut.count
+}
+
+function rateAt(step: number, { rate, steps, warmup = 0 }: FitOptions): number {
+  const rising = warmup > 0 ? Math.min(1, (step + 1) / warmup) : 1
+  return rate * rising * 0.5 * (1 + Math.cos((Math.PI * step) / steps))
+}
+
+/** Every sample once for each pass, in an order that follows from seed and pass alone. */
+export function batchIndices(step: number, count: number, batch: number, seed: number): readonly number[] {
+  const batches = Math.floor(count / batch)
+  const pass = Math.floor(step / batches)
+  const order = orderOf(count, seed + pass * 7919)
+  const from = (step % batches) * batch
+  return order.slice(from, from + batch)
+}
+
+let lastOrder: { readonly count: number; readonly seed: number; readonly order: readonly number[] } | undefined
+function orderOf(count: number, seed: number): readonly number[] {
+  if (lastOrder?.count !== count || lastOrder.seed !== seed) {
+    lastOrder = { count, seed, order: shuffled(range(count), seededRandom(seed)) }
+  }
+  return lastOrder.order
+}
+
+const stateFeeds = (vectors: State['vectors']): Tensors =>
+  Object.fromEntries(Object.entries(vectors).map(([name, data]) => [name, floats([data.length], data)]))
+
+const scalars = (method: Method, rate: number, step: number): Tensors =>
+  Object.fromEntries(
+    Object.entries(stepScalars(method, rate, step)).map(([name, value]) => [name, floats([], [value])]),
+  )
+
+const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
+
+/** Names a run by all that decides how it goes on, so that a checkpoint is never taken up by another one. */
+function runKey(step: Step, model: Model, samples: Samples, options: FitOptions): string {
+  const { losses, method, rate, steps, batch, warmup, seed, normalise } = options
+  const told = JSON.stringify({ losses, method, rate, steps, batch, warmup, seed, normalise, count: samples.count })
+  const weights = pack(step.weights, model.graph.initializers)
+  return sha256(`${sha256(writeModel(step.train))}${sha256(new Uint8Array(weights.buffer))}${told}`)
+}
+
+const checkpointOf = (key: string, state: State): Checkpoint => ({
+  key,
+  numbers: {
+    step: state.step,
+    before: state.before,
+    bestQuality: state.bestQuality,
+    sinceBest: state.sinceBest,
+  },
+  vectors: {
+    ...state.vectors,
+    ...Object.fromEntries(Object.entries(state.best).map(([name, value]) => [`best:${name}`, value])),
+  },
+})
+
+function stateOf({ numbers, vectors }: Checkpoint): State {
+  const entries = Object.entries(vectors)
+  return {
+    vectors: Object.fromEntries(entries.filter(([name]) => !name.startsWith('best:'))),
+    best: Object.fromEntries(
+      entries.filter(([name]) => name.startsWith('best:')).map(([name, value]) => [name.slice(5), value]),
+    ),
+    step: numbers.step ?? 0,
+    before: numbers.before ?? Number.NaN,
+    bestQuality: numbers.bestQuality ?? Number.NaN,
+    sinceBest: numbers.sinceBest ?? 0,
+  }
+}
