@@ -3,6 +3,7 @@ import { bytesPerElement, elementCount, type Tensor } from '../tensor/index.ts'
 import { check } from './check.ts'
 import type { Graph, Model } from './graph.ts'
 import { foldAffine } from './normalise/affine.ts'
+import { selectChannels } from './normalise/channels.ts'
 import { constantsToInitializers, foldConstants, makeOutputs } from './normalise/constants.ts'
 import { type Probe, writeFacts } from './normalise/facts.ts'
 import { dropIdentities } from './normalise/identities.ts'
@@ -20,6 +21,7 @@ import { convertOpset } from './normalise/opset.ts'
 import { orderNodes } from './normalise/order.ts'
 import { largestDifference, type Recording, record } from './normalise/record.ts'
 import { foldShapes, openBatch, settleReshapes, shapeOnlyValues } from './normalise/shapes.ts'
+import { openSizes } from './normalise/sizes.ts'
 import { tidy } from './normalise/tidy.ts'
 import type { Normalised } from './normalised.ts'
 import { removeDead, sortNodes, withGraph } from './rewrite.ts'
@@ -52,13 +54,13 @@ export async function normalise(model: Model, run: Runner, options: NormaliseOpt
   const first: Situation = { batch: 1, size: sizeOf(inputs) }
   const reference = await record(came, run, feedsAt(inputs, first), (value) => isOutput(came.graph, value))
 
-  const converted = convertOpset(came, (value) => reference.shapes.get(value))
+  const typeOf = (value: string) => reference.types.get(value) ?? came.graph.initializers.get(value)?.type
+  const lean = rewritten(came, (graph) => dropIdentities(graph, typeOf))
+  const converted = convertOpset(lean, (value) => reference.shapes.get(value))
   if (converted.note) notes.push(converted.note)
-  const clean = rewritten(converted.model, (graph) =>
-    tidy(dropIdentities(graph, (value) => reference.types.get(value) ?? graph.initializers.get(value)?.type)),
-  )
+  const clean = rewritten(converted.model, (graph) => dropIdentities(tidy(graph), typeOf))
   const folded = rewritten(await foldConstants(clean, run), makeOutputs)
-  const found = await findFreedom(folded, inputs, run)
+  const found = await findFreedom(folded, inputs, run, options.nominalSize)
   const { free, probes } = found
   const quantised = folded.graph.nodes.some(({ op }) => /^QLinear|QuantizeLinear$|Integer$/.test(op))
 
@@ -73,6 +75,9 @@ export async function normalise(model: Model, run: Runner, options: NormaliseOpt
   })
   const ordered = withGraph(plain, orderedGraph(plain.graph, final[0]!))
   const nominal = final.find(({ at }) => sameSize(at, options.nominalSize)) ?? final[0]!
+  if (options.nominalSize && !sameSize(nominal.at, options.nominalSize)) {
+    notes.push(`the graph does not run at ${options.nominalSize.join('x')}; it is recorded at the size of the file`)
+  }
   return {
     model: check(writeFacts(ordered, inputs, free, final)),
     nominal: nominal.shapes,
@@ -120,16 +125,29 @@ interface Found {
 }
 
 /** Tries the graph at another batch and at other sizes, and keeps as free what works. */
-async function findFreedom(model: Model, inputs: readonly InputShape[], run: Runner): Promise<Found> {
-  const at = (free: Freedom) => (variant: Model) => withFreeInputs(variant, inputs, free)
-  const size = sizeOf(inputs)
-  const base = await probe(at({ batch: false, size: false })(model), inputs, run, { batch: 1, size })
+async function findFreedom(
+  file: Model,
+  inputs: readonly InputShape[],
+  run: Runner,
+  nominalSize: readonly [number, number] | undefined,
+): Promise<Found> {
+  const closed: Freedom = { batch: false, size: false }
+  const seen = await probe(withFreeInputs(file, inputs, closed), inputs, run, { batch: 1, size: sizeOf(inputs) })
+  const picked = rewritten(selectChannels(file, seen), (graph) => graph)
+  const fixed = !hasFreeSize(file.graph)
+  const model = fixed ? rewritten(openSizes(picked, seen.shapes), (graph) => graph) : picked
+  const base = await probe(withFreeInputs(model, inputs, closed), inputs, run, seen.at)
   const batch = await tryBatch(model, inputs, run, base)
   const current = batch?.model ?? model
-  const sizes = await trySizes(current, inputs, run, base)
+  const sizes = await trySizes(current, inputs, run, base, nominalSize)
   const free = { batch: batch !== undefined, size: sizes.length > 0 }
-  return { model: at(free)(current), free, probes: [base, ...(batch ? [batch.probe] : []), ...sizes] }
+  const probes = [base, ...(batch ? [batch.probe] : []), ...sizes]
+  return { model: withFreeInputs(current, inputs, free), free, probes }
 }
+
+/** Whether the file itself leaves height and width open; then it says already what holds at other sizes. */
+const hasFreeSize = (graph: Graph): boolean =>
+  graph.inputs.some(({ fact }) => fact?.dims?.length === 4 && fact.dims.slice(1).some((dim) => typeof dim !== 'number'))
 
 async function tryBatch(model: Model, inputs: readonly InputShape[], run: Runner, base: Probe) {
   if (!inputs.some((input) => input.batch)) return undefined
@@ -170,7 +188,13 @@ function isBatchOf(graph: Graph, both: Recording, alone: readonly ReadonlyMap<st
   })
 }
 
-async function trySizes(model: Model, inputs: readonly InputShape[], run: Runner, base: Probe): Promise<Probe[]> {
+async function trySizes(
+  model: Model,
+  inputs: readonly InputShape[],
+  run: Runner,
+  base: Probe,
+  nominalSize: readonly [number, number] | undefined,
+): Promise<Probe[]> {
   const size = base.at.size
   if (!size) return []
   const open = withFreeInputs(model, inputs, { batch: false, size: true })
@@ -183,7 +207,9 @@ async function trySizes(model: Model, inputs: readonly InputShape[], run: Runner
   if (larger.length === 0) return []
   const smaller = height > 64 && width > 96 ? await attempt([height - 32, width - 64]) : []
   // An odd size is not asked of everyone, but where it runs, it tells rounding up from rounding down.
-  return [...larger, ...smaller, ...(await attempt([height + 13, width + 27]))]
+  const odd = await attempt([height + 13, width + 27])
+  const other = nominalSize !== undefined && nominalSize.join() !== size.join()
+  return [...larger, ...smaller, ...odd, ...(other ? await attempt(nominalSize) : [])]
 }
 
 /** At another size an output may have other heights and counts, but still belongs to one picture and has the same rank. */

@@ -23,7 +23,7 @@ const COST = {
   /** channels that could be removed if the border were elsewhere, by the share of MACs that they carry */
   frozen: 0.6,
   /** a block that is larger or smaller than the mean, squared */
-  imbalance: 0.08,
+  imbalance: 0.32,
   /** each block more or fewer than the usual number */
   count: 0.04,
 }
@@ -45,7 +45,7 @@ export function proposeCuts(normalised: Normalised, options: CutOptions = {}): C
   const candidates = priced(normalised, work)
   const wished = options.blocks
   const limit = Math.min(wished ?? Math.min(usual + 2, 10), candidates.length + 1)
-  const least = wished === undefined ? Math.min(Math.max(1, usual - 2), limit) : limit
+  const least = wished === undefined ? Math.min(Math.max(Math.min(usual, 4), usual - 2), limit) : limit
   let best: { cost: number; cuts: Cut[] } = { cost: Number.POSITIVE_INFINITY, cuts: [] }
   for (let count = least; count <= limit; count++) {
     const found = cheapest(candidates, cumulative(graph, work), count)
@@ -60,7 +60,7 @@ export function proposeCuts(normalised: Normalised, options: CutOptions = {}): C
 
 /** About one block for two or three layers, 8 for the usual mobile network, 10 at most. */
 function usualBlocks(layers: number): number {
-  if (layers < 8) return Math.max(1, Math.ceil(layers / 2))
+  if (layers < 8) return Math.max(1, Math.floor(layers / 2))
   return Math.min(Math.max(4, Math.round(layers / 2.4)), layers > 64 ? 10 : 8)
 }
 
@@ -224,8 +224,11 @@ function cheapest(
 ): { cost: number; cuts: Cut[] } {
   const end = before.length - 1
   const total = before[end]!
-  const uneven = (from: number, to: number) =>
-    ((COST.imbalance * (((before[to]! - before[from]!) * count) / total - 1) ** 2) / count) * 4
+  const uneven = (from: number, to: number) => {
+    const ratio = Math.max(1 / 16, ((before[to]! - before[from]!) * count) / total)
+    // A block that does next to nothing is as useless as one that does everything is coarse.
+    return (COST.imbalance * Math.max((ratio - 1) ** 2, Math.log2(ratio) ** 2 / 3)) / count
+  }
   const positions = [0, ...candidates.map(({ border }) => border.position), end]
   const prices = [0, ...candidates.map(({ cost }) => cost), 0]
   const last = positions.length - 1
