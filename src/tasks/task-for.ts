@@ -3,17 +3,21 @@ import type { ModelCard } from './card.ts'
 import { classification } from './classification.ts'
 import { detection, faceDetection } from './detection.ts'
 import { generic } from './generic.ts'
+import { segmentation } from './segmentation.ts'
+import { superResolution } from './super-resolution.ts'
 import type { Answer, Task, Tensors } from './task.ts'
 import type { TaskName } from './task-name.ts'
 
-const tasks: Partial<Record<TaskName, Task>> = {
+const tasks: Readonly<Record<TaskName, Task>> = {
   classification,
   detection,
   'face-detection': faceDetection,
+  segmentation,
+  'super-resolution': superResolution,
   generic,
 }
 
-export const taskFor = (card: ModelCard): Task => tasks[card.task]!
+export const taskFor = (card: ModelCard): Task => tasks[card.task]
 
 /**
  * The answer for a whole picture: one run, or for tasks that work in tiles as many as the picture takes.
