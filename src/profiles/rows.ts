@@ -78,7 +78,7 @@ export interface Combination {
   readonly predicted: CombinationFigures
   readonly measured: CombinationFigures
   readonly pictures: number
-  /** why it was measured: 'original', 'random', 'plan', 'verify', … */
+  /** why it was measured: 'original' (all blocks as they came; never forgotten), 'random', 'plan', 'verify', … */
   readonly why: string
   readonly measuredAt: number
 }

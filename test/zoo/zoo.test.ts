@@ -5,6 +5,7 @@ import { chmod, readdir, readFile, rename, symlink, utimes, writeFile } from 'no
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text as textOf } from 'node:stream/consumers'
 import { pathToFileURL } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { blockId, descendantId, modelId } from '../../src/base/index.ts'
@@ -254,8 +255,8 @@ describe('a zoo that cannot be written', () => {
         await zoo.writeBlock('sample', 'b0', 'd', new Uint8Array(4)).catch(code),
         await zoo.lock('sample').catch(code),
         (await zoo.load('sample', file)).length)`)
-    const [text] = await once(child.stdout, 'data')
-    expect(`${text}`.trim()).toBe('ZOO_NOT_WRITABLE ZOO_NOT_WRITABLE 19')
+    const text = await textOf(child.stdout)
+    expect(text.trim()).toBe('ZOO_NOT_WRITABLE ZOO_NOT_WRITABLE 19')
     for (const folder of folders) await chmod(folder, 0o755)
   })
 
