@@ -1,0 +1,116 @@
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import express, { type Express, Router } from 'express'
+import type { Logger } from 'pino'
+import { BlockscaleError } from '../base/index.ts'
+import type { Runtime } from '../runtime/index.ts'
+import { openEventFeed } from './event-feed.ts'
+import { handleFailure } from './failure.ts'
+import { openGate } from './gate.ts'
+import { authoriser, type GuardOptions, guard, slowGuessing } from './guard.ts'
+import { defaultLimits, type Limits } from './limits.ts'
+import { createLogger, logRequests } from './log.ts'
+import { openMetrics } from './metrics.ts'
+import { inferenceRoutes } from './oip/inference.ts'
+import { metadataRoutes } from './oip/metadata.ts'
+import { repositoryRoutes } from './oip/repository.ts'
+import { openApiDocument } from './openapi.ts'
+import { pageRoutes, securityHeaders } from './page-routes.ts'
+import { mount, type Route } from './route.ts'
+import { deepstackRoutes } from './routes/deepstack.ts'
+import { eventRoutes } from './routes/events.ts'
+import { healthRoutes } from './routes/health.ts'
+import { modelRoutes } from './routes/models.ts'
+import { planRoutes } from './routes/plan.ts'
+import { predictRoutes } from './routes/predict.ts'
+import { workloadRoutes } from './routes/workloads.ts'
+import type { Service } from './service.ts'
+import { openStreams } from './stream.ts'
+import { packageVersion } from './version.ts'
+
+export interface AppOptions extends GuardOptions {
+  readonly limits?: Partial<Limits> | undefined
+  /** silent unless given; `createLogger(level)` makes one */
+  readonly logger?: Logger | undefined
+}
+
+/** The application with what is needed to put it on a server: the handler of upgrades, and how it stops. */
+export interface Application {
+  readonly app: Express
+  readonly limits: Limits
+  readonly routes: readonly Route[]
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void
+  /** Readiness turns to no, streams and event listeners end. Does not close the runtime. */
+  stop(): Promise<void>
+}
+
+/** Every route over a runtime, apart from listening. */
+export function createApplication(runtime: Runtime, options: AppOptions = {}): Application {
+  const limits = { ...defaultLimits(), ...options.limits }
+  const stopping = new AbortController()
+  const feed = openEventFeed(runtime)
+  const logger = options.logger ?? createLogger('silent')
+  const service: Service = {
+    runtime,
+    limits,
+    gate: openGate(limits),
+    feed,
+    logger,
+    stopping: stopping.signal,
+    isAuthorised: authoriser(options),
+  }
+  const streams = openStreams(service, options)
+  const metrics = openMetrics(service, () => streams.open)
+  const routes = [...routesOf(service), ...metrics.routes]
+  const app = express()
+  app.disable('x-powered-by')
+  app.disable('etag')
+  app.use(logRequests(logger), securityHeaders(), metrics.observe)
+  if (options.token !== undefined) app.use(slowGuessing())
+  app.use(pageRoutes(openApiDocument(routes, packageVersion, options.token !== undefined)))
+  app.use(routerOf(routes.filter((each) => each.open)))
+  app.use(guard(options))
+  app.use(routerOf(routes.filter((each) => !each.open)))
+  app.get('/v1/stream', (_request, response) => {
+    response.set({ Upgrade: 'websocket', Connection: 'Upgrade' }).status(426)
+    response.json({ error: { code: 'USAGE', message: 'this is a WebSocket', hint: 'open it with ws://' } })
+  })
+  app.use((request) => {
+    throw new BlockscaleError('NOT_FOUND', `there is no ${request.path}`, '`/docs` lists the routes')
+  })
+  app.use(handleFailure)
+  return {
+    app,
+    limits,
+    routes,
+    upgrade: streams.upgrade,
+    async stop() {
+      stopping.abort()
+      feed.close()
+      await streams.close()
+    },
+  }
+}
+
+/** The Express application of a runtime, apart from listening. Streams (WebSocket) need `serve`. */
+export const createApp = (runtime: Runtime, options: AppOptions = {}): Express =>
+  createApplication(runtime, options).app
+
+const routesOf = (service: Service): Route[] => [
+  ...healthRoutes(service),
+  ...planRoutes(service),
+  ...workloadRoutes(service),
+  ...modelRoutes(service),
+  ...predictRoutes(service),
+  ...eventRoutes(service),
+  ...metadataRoutes(service, packageVersion),
+  ...inferenceRoutes(service),
+  ...repositoryRoutes(service),
+  ...deepstackRoutes(service),
+]
+
+function routerOf(routes: readonly Route[]): Router {
+  const router = Router({ caseSensitive: true })
+  mount(router, routes)
+  return router
+}

@@ -1,0 +1,87 @@
+import type { ErrorRequestHandler, Response } from 'express'
+import { MulterError } from 'multer'
+import { ZodError } from 'zod'
+import { asBlockscaleError, BlockscaleError, errorCatalogue } from '../base/index.ts'
+
+/** The three ways in which a failure is written, by the contract of the route. */
+export type FailureShape = 'native' | 'oip' | 'deepstack'
+
+export const failureShapeOf = (path: string): FailureShape =>
+  path === '/v2' || path.startsWith('/v2/')
+    ? 'oip'
+    : path.startsWith('/v1/vision/') || path.startsWith('/v1/server/')
+      ? 'deepstack'
+      : 'native'
+
+/** What went wrong, in words of ours, whoever threw it: our rooms, zod, multer or Express's body parser. */
+export function failureOf(thrown: unknown): BlockscaleError {
+  if (thrown instanceof BlockscaleError) return thrown
+  if (thrown instanceof ZodError) return new BlockscaleError('USAGE', wordsOf(thrown))
+  // multer's errors carry no status of their own
+  if (thrown instanceof MulterError) {
+    const large = thrown.code === 'LIMIT_FILE_SIZE'
+    return new BlockscaleError(large ? 'PICTURE_TOO_LARGE' : 'USAGE', `the form cannot be read: ${thrown.message}`)
+  }
+  if (isHttpError(thrown)) {
+    if (thrown.status === 413) return new BlockscaleError('PICTURE_TOO_LARGE', 'the body is larger than is allowed')
+    if (thrown.status < 500) return new BlockscaleError('USAGE', `the body cannot be read: ${thrown.message}`)
+  }
+  // busboy reports a broken form as a plain Error
+  if (thrown instanceof Error && /multipart|form|boundary|malformed part/i.test(thrown.message)) {
+    return new BlockscaleError('USAGE', `the form cannot be read: ${thrown.message}`)
+  }
+  return asBlockscaleError(thrown)
+}
+
+export const statusOf = (failure: BlockscaleError): number => errorCatalogue[failure.code].http
+
+export interface FailureJson {
+  readonly error: { readonly code: string; readonly message: string; readonly hint: string }
+}
+
+/** Failures of our own making say nothing of the inside: the message of an unexpected error stays in the log. */
+export function failureJson(failure: BlockscaleError): FailureJson {
+  const message = failure.code === 'INTERNAL' ? 'an unexpected error; the log has the reason' : failure.message
+  return { error: { code: failure.code, message, hint: failure.hint } }
+}
+
+/** Writes a failure in the shape of the route, with Retry-After where trying again helps. */
+export function sendFailure(response: Response, failure: BlockscaleError, shape: FailureShape, retrySeconds = 1): void {
+  const status = statusOf(failure)
+  const { error } = failureJson(failure)
+  if ((status === 503 || status === 429) && !response.get('Retry-After'))
+    response.set('Retry-After', String(retrySeconds))
+  if (status === 401) response.set('WWW-Authenticate', 'Bearer realm="blockscale"')
+  // the rest of a body that is too large is not worth receiving
+  if (status === 413) response.set('Connection', 'close')
+  response.status(status)
+  if (shape === 'oip') response.json({ error: `${error.message}; ${error.hint}` })
+  else if (shape === 'deepstack') {
+    // the words that clients of this contract look for
+    const words = failure.code === 'PICTURE_UNREADABLE' ? 'No valid image file found' : error.message
+    response.json({ success: false, error: words, code: status, duration: 0 })
+  } else response.json({ error })
+}
+
+/** The last handler of the application: every failure ends here. */
+export const handleFailure: ErrorRequestHandler = (thrown, request, response, _next) => {
+  const failure = failureOf(thrown)
+  if (statusOf(failure) >= 500 && failure.code !== 'OVERLOADED') {
+    request.log?.error({ err: thrown, code: failure.code }, failure.message)
+  }
+  if (response.headersSent) {
+    // an answer that has begun cannot be mended; ending the connection tells the client that it is not whole
+    response.destroy()
+    return
+  }
+  sendFailure(response, failure, failureShapeOf(request.path))
+}
+
+const wordsOf = (error: ZodError): string =>
+  error.issues
+    .slice(0, 5)
+    .map((issue) => `${issue.path.length ? `${issue.path.join('.')}: ` : ''}${issue.message}`)
+    .join('; ')
+
+const isHttpError = (thrown: unknown): thrown is Error & { status: number } =>
+  thrown instanceof Error && typeof (thrown as { status?: unknown }).status === 'number'

@@ -1,0 +1,102 @@
+import { BlockscaleError } from '../base/index.ts'
+import type { Limits } from './limits.ts'
+
+/** A place among the requests in the works; `leave` may be called more than once. */
+export interface Place {
+  leave(): void
+}
+
+/**
+ * Counts what is being received and what is in the works, and refuses the rest at once.
+ *
+ * Bodies and work are counted apart: a client that sends its body slowly holds bytes, but no place in the works.
+ */
+export interface Gate {
+  /** @throws BlockscaleError OVERLOADED when a request for these models would be refused now; takes no place */
+  check(models: readonly string[]): void
+  /** @throws BlockscaleError OVERLOADED */
+  enter(models: readonly string[]): Place
+  /** Counts a body that is about to be received. @throws BlockscaleError OVERLOADED */
+  receive(bytes: number): Place
+  /** Counts pixels that are about to be decoded. @throws BlockscaleError OVERLOADED */
+  decode(pixels: number): Place
+  readonly inWorks: number
+  readonly receivingBytes: number
+  readonly refused: number
+}
+
+export function openGate(limits: Limits): Gate {
+  const perModel = new Map<string, number>()
+  let inWorks = 0
+  let receivingBytes = 0
+  let decodedPixels = 0
+  let refused = 0
+
+  const refuse = (message: string): never => {
+    refused++
+    throw new BlockscaleError('OVERLOADED', message)
+  }
+
+  const check = (models: readonly string[]): void => {
+    if (inWorks + models.length > limits.inWorks) refuse(`${inWorks} pictures are in the works already`)
+    for (const model of models) {
+      const count = perModel.get(model) ?? 0
+      if (count >= limits.inWorksPerModel) refuse(`${count} pictures are in the works for ${model} already`)
+    }
+  }
+
+  return {
+    check,
+    enter(models) {
+      check(models)
+      inWorks += models.length
+      for (const model of models) perModel.set(model, (perModel.get(model) ?? 0) + 1)
+      return once(() => {
+        inWorks -= models.length
+        for (const model of models) {
+          const count = perModel.get(model)! - 1
+          if (count === 0) perModel.delete(model)
+          else perModel.set(model, count)
+        }
+      })
+    },
+    receive(bytes) {
+      if (receivingBytes > 0 && receivingBytes + bytes > limits.uploadBytes) {
+        refuse(`${receivingBytes} bytes are being received already`)
+      }
+      receivingBytes += bytes
+      return once(() => {
+        receivingBytes -= bytes
+      })
+    },
+    decode(pixels) {
+      if (decodedPixels > 0 && decodedPixels + pixels > limits.pixelsInWorks) {
+        refuse(`pictures with ${decodedPixels} pixels are in the works already`)
+      }
+      decodedPixels += pixels
+      return once(() => {
+        decodedPixels -= pixels
+      })
+    },
+    get inWorks() {
+      return inWorks
+    },
+    get receivingBytes() {
+      return receivingBytes
+    },
+    get refused() {
+      return refused
+    },
+  }
+}
+
+function once(action: () => void): Place {
+  let done = false
+  return {
+    leave() {
+      if (done) return
+      done = true
+      action()
+    },
+  }
+}

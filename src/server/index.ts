@@ -1,0 +1,5 @@
+export { type AppOptions, createApp } from './app.ts'
+export * from './client.ts'
+export { defaultLimits, type Limits } from './limits.ts'
+export { createLogger } from './log.ts'
+export { type ServeOptions, type Serving, serve } from './serve.ts'

@@ -1,0 +1,83 @@
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { BlockscaleError } from '../base/index.ts'
+import type { Runtime } from '../runtime/index.ts'
+import { type AppOptions, createApplication } from './app.ts'
+import { checkExposure } from './guard.ts'
+
+export interface ServeOptions extends AppOptions {
+  /** 127.0.0.1 unless given; any other address needs a token */
+  readonly host?: string | undefined
+  /** 8080 unless given; 0 for any that is free */
+  readonly port?: number | undefined
+}
+
+export interface Serving {
+  readonly url: string
+  readonly port: number
+  /** Stops accepting, finishes what was accepted, then closes the runtime. */
+  close(): Promise<void>
+}
+
+/**
+ * Serves a runtime over HTTP.
+ *
+ * @throws BlockscaleError USAGE when the address is open to others and no token is given, or cannot be listened on
+ */
+export async function serve(runtime: Runtime, options: ServeOptions = {}): Promise<Serving> {
+  const host = options.host ?? '127.0.0.1'
+  checkExposure(host, options.token)
+  const application = createApplication(runtime, options)
+  const { limits } = application
+  const server = createServer(
+    {
+      requestTimeout: limits.requestMs,
+      headersTimeout: limits.headersMs,
+      connectionsCheckingInterval: Math.min(5000, limits.headersMs),
+      keepAliveTimeout: 10_000,
+      noDelay: true,
+    },
+    application.app,
+  )
+  server.maxConnections = limits.connections
+  server.timeout = limits.idleMs
+  server.on('upgrade', application.upgrade)
+  await listen(server, host, options.port ?? 8080)
+  const { port } = server.address() as AddressInfo
+  let closing: Promise<void> | undefined
+  return {
+    url: `http://${host.includes(':') ? `[${host}]` : host}:${port}`,
+    port,
+    close() {
+      closing ??= drain(server, limits.drainMs, () => application.stop()).then(() => runtime.close())
+      return closing
+    },
+  }
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const why = cause.code === 'EADDRINUSE' ? 'another program listens there' : cause.message
+      reject(
+        new BlockscaleError('USAGE', `cannot listen on ${host}:${port}: ${why}`, 'choose another --port or --host', {
+          cause,
+        }),
+      )
+    })
+    server.listen(port, host, resolve)
+  })
+}
+
+/** Requests that were accepted get their answers; connections that only idle are closed at once. */
+async function drain(server: Server, drainMs: number, stop: () => Promise<void>): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  await stop()
+  server.closeIdleConnections()
+  // keep-alive connections turn idle as their last answers are sent
+  const sweep = setInterval(() => server.closeIdleConnections(), 50)
+  const force = setTimeout(() => server.closeAllConnections(), drainMs)
+  await closed
+  clearInterval(sweep)
+  clearTimeout(force)
+}

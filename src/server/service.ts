@@ -1,0 +1,19 @@
+import type { IncomingMessage } from 'node:http'
+import type { Logger } from 'pino'
+import type { Runtime } from '../runtime/index.ts'
+import type { EventFeed } from './event-feed.ts'
+import type { Gate } from './gate.ts'
+import type { Limits } from './limits.ts'
+
+/** What every route works with. */
+export interface Service {
+  readonly runtime: Runtime
+  readonly limits: Limits
+  readonly gate: Gate
+  readonly feed: EventFeed
+  readonly logger: Logger
+  /** whether a request may be served; `key` is a token that came elsewhere than in its headers */
+  isAuthorised(request: IncomingMessage, key?: string): boolean
+  /** aborted once the service has begun to stop: readiness says no, streams end */
+  readonly stopping: AbortSignal
+}

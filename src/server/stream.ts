@@ -1,0 +1,171 @@
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { type RawData, type WebSocket, WebSocketServer } from 'ws'
+import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
+import { failureJson, failureOf, statusOf } from './failure.ts'
+import type { GuardOptions } from './guard.ts'
+import { refusal } from './guard.ts'
+import { modelList, predictAll } from './routes/predict.ts'
+import type { Service } from './service.ts'
+import { withPicture } from './upload.ts'
+
+const PING_MS = 15_000
+/** While this much waits to be read by the client, no further frame is taken up. */
+const MAX_WAITING_BYTES = 1_000_000
+
+/** Frames in, answers out, over one WebSocket. */
+export interface Streams {
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void
+  readonly open: number
+  close(): Promise<void>
+}
+
+/**
+ * `GET /v1/stream?models=a,b`: each binary message is a picture, each answer a text message
+ * `{"frame", "dropped", "answers": {model: answer or error}}`.
+ *
+ * One frame is in the works and one may wait; a newer frame takes the place of the waiting one and counts it as
+ * dropped. So a camera may send as fast as it likes: answers belong to the newest frame, and memory stays bounded.
+ */
+export function openStreams(service: Service, guard: GuardOptions): Streams {
+  const server = new WebSocketServer({
+    noServer: true,
+    maxPayload: service.limits.bodyBytes,
+    perMessageDeflate: false,
+    handleProtocols: (protocols) => [...protocols].find((each) => !each.startsWith('token.')) ?? false,
+  })
+  const alive = new WeakSet<WebSocket>()
+  const ping = setInterval(() => {
+    for (const socket of server.clients) {
+      if (!alive.delete(socket)) socket.terminate()
+      else socket.ping()
+    }
+  }, PING_MS)
+  ping.unref()
+
+  return {
+    upgrade(request, socket, head) {
+      const opened = accept(service, guard, request, server.clients.size)
+      if (opened instanceof BlockscaleError) {
+        refuse(socket, opened)
+        return
+      }
+      server.handleUpgrade(request, socket, head, (webSocket) => {
+        alive.add(webSocket)
+        webSocket.on('pong', () => alive.add(webSocket))
+        webSocket.on('error', () => webSocket.terminate())
+        serveFrames(service, webSocket, opened.models)
+      })
+    },
+    get open() {
+      return server.clients.size
+    },
+    close() {
+      clearInterval(ping)
+      for (const socket of server.clients) socket.close(1001, 'the service is stopping')
+      return new Promise((resolve) => {
+        const force = setTimeout(() => {
+          for (const socket of server.clients) socket.terminate()
+        }, 1000)
+        server.close(() => {
+          clearTimeout(force)
+          resolve()
+        })
+      })
+    },
+  }
+}
+
+function accept(
+  service: Service,
+  guard: GuardOptions,
+  request: IncomingMessage,
+  open: number,
+): BlockscaleError | { models: readonly string[] } {
+  try {
+    const url = new URL(request.url ?? '/', 'http://localhost')
+    if (url.pathname !== '/v1/stream') throw new BlockscaleError('NOT_FOUND', `${url.pathname} is no stream`)
+    const refused = refusal(request, guard)
+    if (refused) throw refused
+    if (service.stopping.aborted) throw new BlockscaleError('OVERLOADED', 'the service is stopping')
+    if (open >= service.limits.streams) throw new BlockscaleError('OVERLOADED', `${open} streams are open already`)
+    const models = modelList(service, url.searchParams.get('models') ?? '')
+    const known = new Set(service.runtime.models().map((each) => each.model))
+    const unknown = models.find((model) => !known.has(model))
+    if (unknown) throw new BlockscaleError('MODEL_UNKNOWN', `there is no model ${unknown} in the zoo`)
+    return { models }
+  } catch (thrown) {
+    return asBlockscaleError(thrown)
+  }
+}
+
+function refuse(socket: Duplex, failure: BlockscaleError): void {
+  const body = JSON.stringify(failureJson(failure))
+  const status = statusOf(failure)
+  socket.on('error', () => socket.destroy())
+  socket.end(
+    `HTTP/1.1 ${status} Refused\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
+      `${status === 503 ? 'Retry-After: 1\r\n' : ''}Connection: close\r\n\r\n${body}`,
+  )
+}
+
+function serveFrames(service: Service, socket: WebSocket, models: readonly string[]): void {
+  const gone = new AbortController()
+  let waiting: { bytes: Uint8Array; frame: number } | undefined
+  let working = false
+  let frames = 0
+  let dropped = 0
+
+  const work = async (): Promise<void> => {
+    if (working) return
+    working = true
+    try {
+      while (waiting && socket.readyState === socket.OPEN) {
+        const { bytes, frame } = waiting
+        waiting = undefined
+        const text = await answerTo(bytes, frame)
+        await send(socket, text)
+      }
+    } finally {
+      working = false
+    }
+  }
+
+  const answerTo = async (bytes: Uint8Array, frame: number): Promise<string> => {
+    try {
+      const answers = await withPicture(service, models, bytes, async (picture) => {
+        const asked = { since: performance.now(), deadlineMs: undefined, signal: gone.signal }
+        return (await predictAll(service, models, picture, asked)).answers
+      })
+      return JSON.stringify({ frame, dropped, answers })
+    } catch (thrown) {
+      return JSON.stringify({ frame, dropped, ...failureJson(failureOf(thrown)) })
+    }
+  }
+
+  socket.on('message', (data: RawData, isBinary: boolean) => {
+    if (!isBinary) {
+      socket.close(1003, 'send pictures as binary messages')
+      return
+    }
+    if (waiting) dropped++
+    waiting = { bytes: bytesOf(data), frame: ++frames }
+    void work()
+  })
+  socket.on('close', () => {
+    waiting = undefined
+    gone.abort()
+  })
+}
+
+/** Waits until the client has read enough; frames that come meanwhile replace each other. */
+async function send(socket: WebSocket, text: string): Promise<void> {
+  if (socket.readyState !== socket.OPEN) return
+  socket.send(text)
+  while (socket.bufferedAmount > MAX_WAITING_BYTES && socket.readyState === socket.OPEN) {
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+}
+
+const bytesOf = (data: RawData): Uint8Array =>
+  Array.isArray(data) ? Buffer.concat(data) : data instanceof ArrayBuffer ? new Uint8Array(data) : data

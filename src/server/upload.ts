@@ -1,0 +1,122 @@
+import express, { type Request, type RequestHandler, type Response } from 'express'
+import multer from 'multer'
+import { BlockscaleError } from '../base/index.ts'
+import { decodePicture, type Picture } from '../tensor/index.ts'
+import { readPictureHeader } from './picture-header.ts'
+import type { Service } from './service.ts'
+
+/** What came with a request: the bytes of its first file (or of the body itself) and the text fields of its form. */
+export interface Upload {
+  readonly bytes: Uint8Array | undefined
+  readonly fields: Readonly<Record<string, string>>
+}
+
+const uploads = new WeakMap<Request, Upload>()
+
+export const uploadOf = (request: Request): Upload => uploads.get(request) ?? { bytes: undefined, fields: {} }
+
+/**
+ * Reads a picture from the body: as it is, or as the first file of a multipart form (whatever its field and file name).
+ *
+ * `modelsOf` names whom the picture is for: when they are overloaded the request is refused before its body is read.
+ */
+export function readUpload(service: Service, modelsOf: (request: Request) => readonly string[]): RequestHandler[] {
+  const { limits } = service
+  const form = multer({
+    storage: multer.memoryStorage(),
+    limits: {
+      fileSize: limits.bodyBytes,
+      files: 4,
+      fields: limits.fields,
+      parts: limits.fields + 4,
+      fieldSize: 65_536,
+      fieldNameSize: 100,
+      headerPairs: 32,
+    },
+  }).any()
+  const raw = express.raw({ type: () => true, limit: limits.bodyBytes })
+  return [
+    countUpload(service, modelsOf),
+    (request, response, next) => (request.is('multipart/form-data') ? form : raw)(request, response, next),
+    (request, _response, next) => {
+      const files = Array.isArray(request.files) ? request.files : []
+      const file = files.find((each) => each.size > 0) ?? files[0]
+      const bytes = file?.buffer ?? (Buffer.isBuffer(request.body) ? request.body : undefined)
+      const fields = file || !Buffer.isBuffer(request.body) ? textFields(request.body) : {}
+      uploads.set(request, { bytes, fields })
+      next()
+    },
+  ]
+}
+
+/** Refuses what would be refused anyway before its body is read, and counts the bytes of the others. */
+export function countUpload(service: Service, modelsOf: (request: Request) => readonly string[]): RequestHandler {
+  return (request, response, next) => {
+    const length = Number(request.headers['content-length'] ?? service.limits.bodyBytes)
+    if (length > service.limits.bodyBytes) {
+      throw new BlockscaleError(
+        'BODY_TOO_LARGE',
+        `the body has ${length} bytes; ${service.limits.bodyBytes} are allowed`,
+      )
+    }
+    service.gate.check(modelsOf(request))
+    const place = service.gate.receive(length)
+    response.once('close', place.leave)
+    next()
+  }
+}
+
+const textFields = (body: unknown): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries((body ?? {}) as Record<string, unknown>).map(([key, value]) => [
+      key,
+      String(Array.isArray(value) ? value[0] : value),
+    ]),
+  )
+
+/**
+ * Decodes a picture once and gives it to `work`, inside the limits on pictures and pixels in the works.
+ *
+ * `signal` fires when the client has gone, so that nobody computes an answer that nobody reads.
+ *
+ * @throws BlockscaleError OVERLOADED, PICTURE_UNREADABLE, PICTURE_TOO_LARGE and what `work` throws
+ */
+export async function withPicture<T>(
+  service: Service,
+  models: readonly string[],
+  bytes: Uint8Array | undefined,
+  work: (picture: Picture) => Promise<T>,
+): Promise<T> {
+  if (!bytes || bytes.length === 0) {
+    throw new BlockscaleError('PICTURE_UNREADABLE', 'the request holds no picture')
+  }
+  const header = readPictureHeader(bytes)
+  if (!header) throw new BlockscaleError('PICTURE_UNREADABLE', 'the bytes are no JPEG, PNG or WebP picture')
+  const pixels = header.width * header.height
+  if (pixels > service.limits.pixels) {
+    throw new BlockscaleError(
+      'PICTURE_TOO_LARGE',
+      `the picture has ${header.width} × ${header.height} pixels; ${service.limits.pixels} are allowed`,
+    )
+  }
+  const place = service.gate.enter(models)
+  try {
+    const decoding = service.gate.decode(pixels)
+    try {
+      return await work(await decodePicture(bytes, { maxPixels: service.limits.pixels }))
+    } finally {
+      decoding.leave()
+    }
+  } finally {
+    place.leave()
+  }
+}
+
+/** Fires when the client has gone before it had its answer. */
+export function goneSignal(response: Response): AbortSignal {
+  const controller = new AbortController()
+  response.once('close', () => {
+    if (!response.writableFinished) controller.abort()
+  })
+  return controller.signal
+}
