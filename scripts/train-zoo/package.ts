@@ -1,0 +1,45 @@
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { sha256, writeFileAtomic } from '../../src/base/index.ts'
+import { type Model, writeModel } from '../../src/onnx/index.ts'
+
+export const zoo = process.env.BLOCKSCALE_MODEL_ZOO ?? fileURLToPath(new URL('../../model-zoo', import.meta.url))
+
+/** Seeds of the pictures for each purpose: the ranges do not meet, so no picture serves two. */
+export const seeds = {
+  training: 10_000_000,
+  choosing: 20_000_000,
+  report: 30_000_000,
+  calibration: 40_000_000,
+  validation: 50_000_000,
+} as const
+
+export interface PackageFile {
+  /** relative to the package folder */
+  readonly path: string
+  readonly bytes: Uint8Array | string
+}
+
+/**
+ * Writes a model package: model.onnx, model.json with its sha256, README.md, and what else is given. Folders of pictures are
+ * replaced whole.
+ */
+export async function writePackage(
+  id: string,
+  model: Model,
+  card: Readonly<Record<string, unknown>>,
+  readme: string,
+  files: readonly PackageFile[],
+): Promise<void> {
+  const folder = join(zoo, id)
+  const bytes = writeModel({ ...model, metadata: new Map([['made-by', 'npm run train:zoo']]) })
+  for (const part of ['calibration', 'validation']) await rm(join(folder, part), { recursive: true, force: true })
+  await mkdir(folder, { recursive: true })
+  for (const file of files) await writeFileAtomic(join(folder, file.path), file.bytes)
+  await writeFileAtomic(join(folder, 'model.onnx'), bytes)
+  const json = { id, file: 'model.onnx', sha256: sha256(bytes), ...card }
+  await writeFileAtomic(join(folder, 'model.json'), `${JSON.stringify(json, null, 2)}\n`)
+  await writeFileAtomic(join(folder, 'README.md'), readme)
+  console.log(`${id}: ${(bytes.length / 1e6).toFixed(2)} MB, ${files.length} further files in ${folder}`)
+}
