@@ -1,7 +1,13 @@
-import type { ModelId, Progress } from '../base/index.ts'
+import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type ModelId, type Progress, silentProgress } from '../base/index.ts'
 import type { Tensors } from '../engine/index.ts'
 import type { ManifestBlock, Zoo } from '../zoo/index.ts'
+import { type Measuring, startMeasuring } from './measuring.ts'
+import type { LatencyResult, MemoryResult } from './measuring-process.ts'
 import type { Device, Measurement, Size } from './rows.ts'
+import { median, quantile } from './statistics.ts'
 
 /** The descendants of one block, to be measured against each other on recorded inputs. */
 export interface MeasureJob {
@@ -15,22 +21,230 @@ export interface MeasureJob {
 export interface MeasureOptions {
   readonly zoo: Zoo
   readonly device: Device
-  /** rounds over all descendants; 7 unless given */
-  readonly rounds?: number
-  readonly progress?: Progress
-  readonly signal?: AbortSignal
+  readonly progress?: Progress | undefined
+  readonly signal?: AbortSignal | undefined
+  readonly effort?: Effort | undefined
 }
 
-export declare function measureDescendants(jobs: readonly MeasureJob[], options: MeasureOptions): Promise<Measurement[]>
-
-/** Costs of whole models (fused combinations), measured in turns with each other. */
-export declare function measureWholes(
-  wholes: readonly { readonly id: string; readonly model: Uint8Array }[],
-  feeds: readonly Tensors[],
-  options?: { rounds?: number; signal?: AbortSignal },
-): Promise<ReadonlyMap<string, Costs>>
+/** How long to look: rounds over all that is compared, and the time that each gets in a round. */
+export interface Effort {
+  readonly rounds: number
+  readonly sliceMs: number
+}
 
 export type Costs = Pick<
   Measurement,
   'latencyP50Ms' | 'latencyP95Ms' | 'anonymousBytes' | 'mappedBytes' | 'loadMs' | 'samples' | 'memoryMethod'
 >
+
+const EFFORT: Effort = { rounds: 9, sliceMs: 25 }
+/** Sessions that are compared at once; more would not fit into the memory of a small machine. */
+const GROUP_BYTES = 400e6
+/** Small networks are loaded several times, so that the noise of the process (some 0.3 MB) is shared among them. */
+const COUNTED_BYTES = 8e6
+const MOST_COPIES = 16
+
+/**
+ * Measures all descendants of blocks on this machine: latency in milliseconds with one thread, memory, load time.
+ *
+ * Times on a busy machine drift by a factor of two within minutes, ratios measured in turns do not. So the originals of all
+ * blocks are measured in turns with each other, which gives the scale, and each descendant in turns with its own original:
+ * its latency is the median over rounds of (its median in the round / the original's median in the round), times the
+ * original's latency. p95 is scaled alike.
+ *
+ * Each descendant is loaded as it will be served: optimised, saved as `.ort`, mapped. Memory is what a fresh process grows
+ * by: anonymous bytes, and resident pages of the mapped file. Nothing else of ours should run meanwhile.
+ *
+ * @throws BlockscaleError ZOO_DAMAGED, ENGINE_FAILED
+ */
+export async function measureDescendants(jobs: readonly MeasureJob[], options: MeasureOptions): Promise<Measurement[]> {
+  const { zoo, device, signal } = options
+  const progress = options.progress ?? silentProgress
+  const effort = options.effort ?? EFFORT
+  const compiled = await compileAll(jobs, options, progress)
+  const memory = await withMeasuring('memory', signal, async (measuring) => {
+    progress.step('measure memory', compiled.flat().length)
+    const results: MemoryResult[][] = []
+    for (const [j, paths] of compiled.entries()) {
+      const row: MemoryResult[] = []
+      for (const path of paths) {
+        row.push(await memoryOf(measuring, path, jobs[j]!.feeds))
+        progress.advance()
+      }
+      results.push(row)
+    }
+    return results
+  })
+  return withMeasuring('latency', signal, async (measuring) => {
+    progress.step('measure latency', compiled.flat().length)
+    const originals = await measuring.latency({
+      paths: compiled.map((paths) => paths[0]!),
+      feeds: jobs.map(({ feeds }) => feeds),
+      ...effort,
+    })
+    const rows: Measurement[] = []
+    for (const [j, { model, block, size, feeds }] of jobs.entries()) {
+      const paths = compiled[j]!
+      const scale = median(originals[j]!.rounds.flat())
+      const latency = scaled(await measuring.latency({ paths, feeds: [feeds], ...effort }), scale)
+      for (const [i, descendant] of block.descendants.entries()) {
+        rows.push({
+          model,
+          block: block.id,
+          descendant: descendant.id,
+          device: device.key,
+          size,
+          ...latency[i]!,
+          ...memoryColumns(memory[j]![i]!),
+          measuredAt: Date.now(),
+        })
+      }
+      progress.advance(paths.length)
+    }
+    return rows
+  })
+}
+
+async function compileAll(
+  jobs: readonly MeasureJob[],
+  { zoo, device, signal }: MeasureOptions,
+  progress: Progress,
+): Promise<string[][]> {
+  progress.step('compile for this device', jobs.flatMap(({ block }) => block.descendants).length)
+  return withMeasuring('compile', signal, async (measuring) => {
+    const compiled: string[][] = []
+    for (const { model, block } of jobs) {
+      const paths: string[] = []
+      for (const { file } of block.descendants) {
+        const from = await zoo.verified(model, file)
+        paths.push(await zoo.compile(device.key, file, (to) => measuring.compile(from, to)))
+        progress.advance()
+      }
+      compiled.push(paths)
+    }
+    return compiled
+  })
+}
+
+/**
+ * Costs of whole models, such as fused combinations: each measured in turns with the first, whose latency over all turns
+ * gives the scale.
+ *
+ * @param wholes serialised ONNX models with the same inputs
+ * @param feeds a few real inputs (batch of 1)
+ */
+export async function measureWholes(
+  wholes: readonly { readonly id: string; readonly model: Uint8Array }[],
+  feeds: readonly Tensors[],
+  options: {
+    readonly effort?: Effort | undefined
+    readonly signal?: AbortSignal | undefined
+    readonly progress?: Progress | undefined
+  } = {},
+): Promise<ReadonlyMap<string, Costs>> {
+  const { signal, effort = EFFORT, progress = silentProgress } = options
+  const folder = await mkdtemp(join(tmpdir(), 'blockscale-measure-'))
+  try {
+    progress.step('measure wholes', wholes.length * 3)
+    const paths = await withMeasuring('compile', signal, async (measuring) => {
+      const made: string[] = []
+      for (const [i, { model }] of wholes.entries()) {
+        const to = join(folder, `${i}.ort`)
+        await measuring.compile(model, to)
+        made.push(to)
+        progress.advance()
+      }
+      return made
+    })
+    const memory = await withMeasuring('memory', signal, async (measuring) => {
+      const results: MemoryResult[] = []
+      for (const path of paths) {
+        results.push(await memoryOf(measuring, path, feeds))
+        progress.advance()
+      }
+      return results
+    })
+    const groups = groupsOf(memory)
+    const measured = await withMeasuring('latency', signal, async (measuring) => {
+      const results: LatencyResult[][] = []
+      for (const group of groups) {
+        const groupPaths = [0, ...group].map((i) => paths[i]!)
+        results.push(await measuring.latency({ paths: groupPaths, feeds: [feeds], ...effort }))
+        progress.advance(group.length)
+      }
+      return results
+    })
+    const scale = median(measured.flatMap(([first]) => first!.rounds.flat()))
+    const costs = new Map<string, Costs>()
+    for (const [g, group] of groups.entries()) {
+      const latency = scaled(measured[g]!, scale)
+      for (const [k, i] of [0, ...group].entries()) {
+        if (i === 0 && g > 0) continue
+        costs.set(wholes[i]!.id, { ...latency[k]!, ...memoryColumns(memory[i]!) })
+      }
+    }
+    return costs
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+/** Numbers of all wholes but the first, in groups that fit into memory together with it. */
+function groupsOf(memory: readonly MemoryResult[]): number[][] {
+  const bytesOf = (i: number): number => memory[i]!.anonymousBytes + memory[i]!.mappedBytes
+  const groups: number[][] = [[]]
+  let bytes = 0
+  for (let i = 1; i < memory.length; i++) {
+    if (bytes + bytesOf(i) > GROUP_BYTES && groups.at(-1)!.length > 0) {
+      groups.push([])
+      bytes = 0
+    }
+    groups.at(-1)!.push(i)
+    bytes += bytesOf(i)
+  }
+  return groups
+}
+
+async function memoryOf(measuring: Measuring, path: string, feeds: readonly Tensors[]): Promise<MemoryResult> {
+  const { size } = await stat(path)
+  const copies = Math.min(MOST_COPIES, Math.max(1, Math.round(COUNTED_BYTES / size)))
+  return measuring.memory({ path, feeds: feeds.slice(0, 3), copies })
+}
+
+const memoryColumns = ({ anonymousBytes, mappedBytes, method }: MemoryResult) => ({
+  anonymousBytes,
+  mappedBytes,
+  memoryMethod: method,
+})
+
+/** Latencies as ratios to the first, round by round, times the `scale` of the first. */
+function scaled(
+  results: readonly LatencyResult[],
+  scale: number,
+): Pick<Costs, 'latencyP50Ms' | 'latencyP95Ms' | 'loadMs' | 'samples'>[] {
+  const base = results[0]!.rounds.map(median)
+  return results.map(({ loadMs, rounds }) => ({
+    latencyP50Ms: scale * median(rounds.map((times, r) => median(times) / base[r]!)),
+    latencyP95Ms:
+      scale *
+      quantile(
+        rounds.flatMap((times, r) => times.map((time) => time / base[r]!)),
+        0.95,
+      ),
+    loadMs,
+    samples: rounds.flat().length,
+  }))
+}
+
+async function withMeasuring<T>(
+  purpose: Parameters<typeof startMeasuring>[0],
+  signal: AbortSignal | undefined,
+  work: (measuring: Measuring) => Promise<T>,
+): Promise<T> {
+  const measuring = startMeasuring(purpose, signal)
+  try {
+    return await work(measuring)
+  } finally {
+    await measuring.close()
+  }
+}

@@ -1,0 +1,135 @@
+import { openSession, type Session, type Tensors } from '../engine/index.ts'
+import { readMemory } from './memory.ts'
+import { median } from './statistics.ts'
+
+/**
+ * The process in which networks are compiled and measured, so that nothing of ours runs beside what is measured and no
+ * freed memory of ours hides what a network takes. It does one call after another.
+ */
+export type MeasuringCall =
+  | { readonly kind: 'compile'; readonly from: string | Uint8Array; readonly to: string }
+  | { readonly kind: 'memory'; readonly path: string; readonly feeds: readonly Tensors[]; readonly copies: number }
+  | {
+      readonly kind: 'latency'
+      /** the first is what the others are compared with */
+      readonly paths: readonly string[]
+      readonly feeds: readonly (readonly Tensors[])[]
+      readonly rounds: number
+      readonly sliceMs: number
+    }
+
+export interface MemoryResult {
+  readonly anonymousBytes: number
+  readonly mappedBytes: number
+  readonly method: 'smaps' | 'rss'
+}
+
+export interface LatencyResult {
+  readonly loadMs: number
+  /** times of single runs in milliseconds, round by round */
+  readonly rounds: readonly (readonly number[])[]
+}
+
+export type MeasuringAnswer = { readonly result: null | MemoryResult | LatencyResult[] } | { readonly error: string }
+
+const WARM_RUNS = 3
+const LOADS = 3
+
+process.on('message', (call: MeasuringCall) => {
+  handle(call).then(
+    (result) => process.send!({ result } satisfies MeasuringAnswer),
+    (error: Error) => process.send!({ error: error.message } satisfies MeasuringAnswer),
+  )
+})
+process.on('disconnect', () => process.exit())
+
+async function handle(call: MeasuringCall): Promise<null | MemoryResult | LatencyResult[]> {
+  switch (call.kind) {
+    case 'compile':
+      await (await openSession(call.from, { saveOptimizedTo: call.to })).release()
+      return null
+    case 'memory':
+      return memoryOf(call.path, call.feeds, call.copies)
+    case 'latency':
+      return latencyOf(call)
+  }
+}
+
+const open = (path: string): Promise<Session> => openSession(path, { memoryMapped: true })
+
+/** Growth over loading `copies` sessions and running each, for one of them; the median of a few attempts. */
+async function memoryOf(path: string, feeds: readonly Tensors[], copies: number): Promise<MemoryResult> {
+  const attempts: number[] = []
+  let mappedBytes = 0
+  let method: MemoryResult['method'] = 'smaps'
+  for (let attempt = 0; attempt <= LOADS; attempt++) {
+    await settle()
+    const before = readMemory()
+    const sessions: Session[] = []
+    for (let copy = 0; copy < copies; copy++) {
+      const session = await open(path)
+      sessions.push(session)
+      for (let run = 0; run < WARM_RUNS; run++) await session.run(feeds[run % feeds.length]!)
+    }
+    await settle()
+    const after = readMemory(path)
+    for (const session of sessions) await session.release()
+    method = after.method
+    // The first attempt also pays for what the runtime makes once for each process.
+    if (attempt === 0) continue
+    attempts.push((after.anonymousBytes - before.anonymousBytes) / copies)
+    // Each copy has a mapping of its own over the same pages.
+    mappedBytes = after.mappedBytes / copies
+  }
+  return { anonymousBytes: Math.max(0, Math.round(median(attempts))), mappedBytes: Math.round(mappedBytes), method }
+}
+
+/** Lets go of what earlier runs left to the garbage collector. */
+async function settle(): Promise<void> {
+  for (let i = 0; i < 2; i++) {
+    globalThis.gc?.()
+    await new Promise((done) => setTimeout(done, 2))
+  }
+}
+
+/** Each in turn for a slice of time, in several rounds, so that the drift of a busy machine hits all alike. */
+async function latencyOf({
+  paths,
+  feeds,
+  rounds,
+  sliceMs,
+}: MeasuringCall & { kind: 'latency' }): Promise<LatencyResult[]> {
+  const sessions: Session[] = []
+  const results: { loadMs: number; rounds: number[][] }[] = []
+  for (const path of paths) {
+    const loads: number[] = []
+    for (let i = 0; i < LOADS; i++) {
+      const started = performance.now()
+      const session = await open(path)
+      loads.push(performance.now() - started)
+      if (i + 1 < LOADS) await session.release()
+      else sessions.push(session)
+    }
+    results.push({ loadMs: median(loads), rounds: [] })
+  }
+  for (let round = 0; round < rounds; round++) {
+    for (const [i, session] of sessions.entries()) {
+      results[i]!.rounds.push(await slice(session, feeds[i % feeds.length]!, sliceMs))
+    }
+  }
+  for (const session of sessions) await session.release()
+  return results
+}
+
+async function slice(session: Session, feeds: readonly Tensors[], sliceMs: number): Promise<number[]> {
+  await session.run(feeds[0]!) // brings caches back from the one before
+  const times: number[] = []
+  const end = performance.now() + sliceMs
+  do {
+    const given = feeds[times.length % feeds.length]!
+    const started = performance.now()
+    await session.run(given)
+    times.push(performance.now() - started)
+  } while (times.length < 3 || (performance.now() < end && times.length < 200))
+  return times
+}
