@@ -34,6 +34,14 @@ export interface EngineResult {
   readonly stepMs: readonly number[]
 }
 
+/** The thread ended while it ran the request. The same request may succeed on the thread that takes its place. */
+export class EngineLost extends BlockscaleError {
+  constructor(why: string) {
+    super('ENGINE_FAILED', `the inference thread ended during the run: ${why}`)
+    this.name = 'EngineLost'
+  }
+}
+
 interface Pending {
   readonly message: EngineCall & { call: number }
   resolve(answer: EngineAnswer): void
@@ -204,7 +212,7 @@ export class Engine {
     const lost = [...this.#pending.values()].filter(({ message }) => message.kind === 'run')
     for (const { message, reject } of lost) {
       this.#pending.delete(message.call)
-      reject(new BlockscaleError('ENGINE_FAILED', `the inference thread ended during the run: ${why}`))
+      reject(new EngineLost(why))
     }
     if (this.#closing) {
       for (const [call, { reject }] of this.#pending) {

@@ -9,6 +9,8 @@ export interface Job {
   readonly feeds: (on: Deployed) => Tensors
   readonly outputs: readonly string[]
   readonly options: RequestOptions
+  /** keeps the deployment for further runs of the same request: `Done.release` has to be called */
+  readonly keep?: boolean
 }
 
 export interface Done {
@@ -16,6 +18,7 @@ export interface Done {
   readonly result: EngineResult
   readonly queueMs: number
   readonly inputMs: number
+  readonly release: () => void
 }
 
 export interface SchedulerOptions {
@@ -108,6 +111,11 @@ export class Scheduler {
     })
   }
 
+  /** A further run of a request that kept its deployment; it does not wait in a queue, also not for a swap, which waits for it. */
+  again(on: Deployed, feeds: Tensors, outputs: readonly string[], options: RequestOptions): Promise<EngineResult> {
+    return this.#engines[on.target.core]!.run({ chain: on.keys, feeds, outputs, signal: options.signal })
+  }
+
   queueLength(model: string): number {
     return this.#queues.get(model)?.waiting.length ?? 0
   }
@@ -126,6 +134,10 @@ export class Scheduler {
     const queue = this.#queue(model)
     queue.paused++
     while (queue.running > 0) await new Promise<void>((resolve) => queue.settled.push(resolve))
+  }
+
+  isPaused(model: string): boolean {
+    return (this.#queues.get(model)?.paused ?? 0) > 0
   }
 
   resume(model: string): void {
@@ -181,14 +193,21 @@ export class Scheduler {
     const { job } = waiting
     waiting.cancel()
     const giveBack = deployed.lease()
+    let kept = false
     this.#running[core]!++
     queue.running++
     const startedAt = sharedNow()
     this.#run(core, waiting, deployed, startedAt)
-      .then(waiting.resolve, (error) => waiting.reject(asBlockscaleError(error)))
+      .then(
+        (done) => {
+          kept = job.keep ?? false
+          waiting.resolve({ ...done, release: giveBack })
+        },
+        (error) => waiting.reject(asBlockscaleError(error)),
+      )
       .finally(() => {
         queue.used += (sharedNow() - startedAt) / (this.#options.weight?.(job.model) ?? 1)
-        giveBack()
+        if (!kept) giveBack()
         this.#running[core]!--
         queue.running--
         settle(queue)
@@ -196,7 +215,7 @@ export class Scheduler {
       })
   }
 
-  async #run(core: number, waiting: Waiting, deployed: Deployed, startedAt: number): Promise<Done> {
+  async #run(core: number, waiting: Waiting, deployed: Deployed, startedAt: number) {
     const { job, deadline, acceptedAt } = waiting
     const feeds = job.feeds(deployed)
     const inputMs = sharedNow() - startedAt

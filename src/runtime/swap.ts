@@ -18,8 +18,9 @@ import { choicesOf, type Target, type Unit } from './unit.ts'
 export interface Swapped {
   /** only models and blocks that differ */
   readonly models: readonly ModelSwap[]
-  /** bytes of files that were loaded */
+  /** bytes of files that were loaded, and those of each model */
   readonly bytes: number
+  readonly bytesByModel: ReadonlyMap<string, number>
   readonly ms: number
   /** 'beside': the new was loaded next to the old; 'exchange': some models had to wait while their blocks were exchanged */
   readonly method: 'beside' | 'exchange'
@@ -47,13 +48,14 @@ interface Step {
 export async function swap(stage: Stage, targets: readonly Target[], limitBytes: number | undefined): Promise<Swapped> {
   const started = performance.now()
   const steps = stepsTo(stage, targets)
-  const bytes = unloaded(stage, steps).reduce((sum, { fileBytes }) => sum + fileBytes, 0)
+  const bytesByModel = new Map(steps.map((step) => [step.model, fileBytes(unloaded(stage, [step]))]))
   const models = steps.map(differences).filter(({ changed }) => changed.length > 0)
   const method = (await makeRoom(stage, steps, limitBytes)) ? 'beside' : 'exchange'
   if (method === 'beside') await flipTogether(stage, steps)
   else await changeInTurn(stage, steps, limitBytes)
   await trim(stage, limitBytes)
-  return { models, bytes, ms: performance.now() - started, method }
+  const bytes = [...bytesByModel.values()].reduce((total, each) => total + each, 0)
+  return { models, bytes, bytesByModel, ms: performance.now() - started, method }
 }
 
 function stepsTo(stage: Stage, targets: readonly Target[]): Step[] {
@@ -273,6 +275,8 @@ function differences({ model, old, target }: Step): ModelSwap {
     .filter(({ from, to }) => from !== to)
   return { model, changed }
 }
+
+const fileBytes = (units: readonly Unit[]): number => units.reduce((total, unit) => total + unit.fileBytes, 0)
 
 const sum = (units: readonly Unit[]): number => units.reduce((total, { memoryBytes }) => total + memoryBytes, 0)
 

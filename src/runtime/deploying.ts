@@ -1,0 +1,261 @@
+import { asBlockscaleError, BlockscaleError, type Clock, type Log } from '../base/index.ts'
+import type { Plan } from '../optimizer/index.ts'
+import type { Manifest } from '../zoo/index.ts'
+import { PlanInfeasible } from './infeasible.ts'
+import type { Planned, Planner } from './planner.ts'
+import type { Records } from './records.ts'
+import { type Stage, sameChoice } from './stage.ts'
+import { shiftToFused, swap } from './swap.ts'
+import type { Change, Gear, RuntimeHappening, SwapReport, WhatIf } from './types.ts'
+import type { Target } from './unit.ts'
+import { modelInputs, modelOutputs, type UnitFiles } from './unit-files.ts'
+import { type Wishes, wishesByModel } from './wishes.ts'
+
+export interface DeployingOptions {
+  readonly stage: Stage
+  readonly planner: Planner
+  readonly files: UnitFiles
+  readonly records: Records
+  readonly workers: number
+  readonly clock: Clock
+  readonly log: Log
+  readonly tell: (happening: RuntimeHappening) => void
+  /** milliseconds that a plan must stay before its choices are fused; 250 unless given */
+  readonly settleMs?: number | undefined
+}
+
+const NOTHING: Plan = { status: 'optimal', solveMs: 0, models: [], binding: [] }
+
+/** Keeps what is live in agreement with what is wished for: plans, swaps, and shifts gear when a plan stays. One change at a time. */
+export class Deploying {
+  readonly #options: DeployingOptions
+  #wishes: Wishes = { budget: {}, workloads: new Map() }
+  #plan = NOTHING
+  #planId = ''
+  #manifests = new Map<string, Manifest>()
+  #turn: Promise<unknown> = Promise.resolve()
+  #settling: NodeJS.Timeout | undefined
+  #fusing: Promise<void> = Promise.resolve()
+  /** fused choices that failed their check or their compilation: they stay chains */
+  readonly #unfusable = new Set<string>()
+  #closed = false
+  swaps = { count: 0, failed: 0, ms: 0, bytes: 0 }
+
+  constructor(options: DeployingOptions) {
+    this.#options = options
+  }
+
+  get wishes(): Wishes {
+    return this.#wishes
+  }
+
+  get plan(): { id: string; plan: Plan } {
+    return { id: this.#planId, plan: this.#plan }
+  }
+
+  /** The manifest of what is live for a model. */
+  manifest(model: string): Manifest | undefined {
+    return this.#manifests.get(model)
+  }
+
+  /**
+   * Plans for other wishes and makes the plan live.
+   *
+   * @param wanted the new wishes from the old ones, taken when it is this change's turn
+   * @param keep makes the wishes outlive this process
+   * @throws PlanInfeasible, and what planning and loading throw; then nothing has changed
+   */
+  change(wanted: (now: Wishes) => Wishes, why: string, keep?: (wishes: Wishes) => Promise<void>): Promise<Change> {
+    return this.#inTurn(async () => {
+      const wishes = wanted(this.#wishes)
+      const planned = await this.#solve(wishes)
+      const { plan } = planned
+      if (plan.status === 'infeasible') {
+        this.#options.tell({ kind: 'infeasible', plan, why })
+        this.#options.records.decision({ at: this.#now(), action: 'refuse', why, readings: {} })
+        throw new PlanInfeasible(plan)
+      }
+      const report = await this.#deploy(planned, wishes, why)
+      this.#wishes = wishes
+      await keep?.(wishes).catch((error: Error) => {
+        this.#options.log.error(
+          { error: error.message },
+          'the workloads could not be written and will not survive a restart',
+        )
+      })
+      return { plan, swap: report }
+    })
+  }
+
+  whatIf({ workloads, budget, objective }: WhatIf): Promise<Plan> {
+    const wishes = {
+      budget: budget ?? this.#wishes.budget,
+      workloads: workloads ? new Map(Object.entries(workloads)) : this.#wishes.workloads,
+    }
+    return this.#solve(wishes, objective).then(({ plan }) => plan)
+  }
+
+  /** Waits for changes under way; no more fusing after it. */
+  async close(): Promise<void> {
+    this.#closed = true
+    clearTimeout(this.#settling)
+    await this.#turn
+  }
+
+  #solve({ budget, workloads }: Wishes, objective?: WhatIf['objective']): Promise<Planned> {
+    const current = new Map(
+      [...this.#options.stage.live].map(([model, { target, choices }]) => [
+        model,
+        { inputSize: target.inputSize, choices, core: target.core },
+      ]),
+    )
+    const wishes = wishesByModel(workloads.values())
+    if (wishes.length === 0) return Promise.resolve({ plan: NOTHING, manifests: new Map(), chosen: new Map() })
+    return this.#options.planner.plan({ wishes, budget, workers: this.#options.workers, current, objective })
+  }
+
+  async #deploy(planned: Planned, wishes: Wishes, why: string): Promise<SwapReport | null> {
+    const { stage, records, tell, clock } = this.#options
+    const started = clock.monotonic()
+    const { plan } = planned
+    const drafts = await this.#targets(planned)
+    const from = this.#planId === '' ? null : this.#planId
+    if (from !== null && this.#isLive(drafts)) {
+      this.#plan = plan
+      const swapped = await swap(
+        stage,
+        drafts.map((target) => ({ ...target, plan: from })),
+        wishes.budget.memoryBytes,
+      )
+      records.decision({ at: this.#now(), action: 'keep', why, readings: { swap_ms: swapped.ms } }, from)
+      tell({ kind: 'plan', id: from, plan, why })
+      this.#settle()
+      return null
+    }
+    const id = records.plan(plan, wishes.budget, why, this.#now())
+    let swapped: Awaited<ReturnType<typeof swap>>
+    try {
+      swapped = await swap(
+        stage,
+        drafts.map((target) => ({ ...target, plan: id })),
+        wishes.budget.memoryBytes,
+      )
+    } catch (thrown) {
+      const { code, message } = asBlockscaleError(thrown)
+      this.swaps = { ...this.swaps, failed: this.swaps.failed + 1 }
+      tell({ kind: 'swap-failed', to: id, code, message })
+      records.decision({ at: this.#now(), action: 'swap-failed', why: `${why}: ${message}`, readings: {} }, id)
+      throw thrown
+    }
+    const { models, bytes, bytesByModel } = swapped
+    const report = { from, to: id, models, bytes, ms: clock.monotonic() - started, why }
+    this.#planId = id
+    this.#plan = plan
+    this.#manifests = new Map(planned.manifests)
+    this.swaps = {
+      ...this.swaps,
+      count: this.swaps.count + 1,
+      ms: this.swaps.ms + report.ms,
+      bytes: this.swaps.bytes + bytes,
+    }
+    records.swap(report, (model) => bytesByModel.get(model) ?? 0, this.#now())
+    tell({ kind: 'plan', id, plan, why })
+    tell({ kind: 'swap', swap: report })
+    this.#settle()
+    return report
+  }
+
+  async #targets({ plan, manifests, chosen }: Planned): Promise<Target[]> {
+    return Promise.all(
+      plan.models.map(async ({ model, inputSize, core, predicted }): Promise<Target> => {
+        const manifest = manifests.get(model)!
+        const size = inputSize ?? manifest.sizes[0]!
+        const chain = await this.#options.files.chain(manifest, chosen.get(model)!, size)
+        return {
+          model,
+          plan: '',
+          inputSize: size,
+          core: core ?? 0,
+          predicted,
+          inputs: modelInputs(manifest, size),
+          outputs: modelOutputs(manifest, size),
+          chain,
+          fused: await this.#options.files.fused(manifest, chain, size),
+        }
+      }),
+    )
+  }
+
+  #isLive(targets: readonly Target[]): boolean {
+    const { live } = this.#options.stage
+    return (
+      targets.length === live.size &&
+      targets.every((target) => {
+        const now = live.get(target.model)?.target
+        return now && sameChoice(now, target)
+      })
+    )
+  }
+
+  /** A plan that stays for a moment is worth fusing. */
+  #settle(): void {
+    clearTimeout(this.#settling)
+    if (this.#closed) return
+    this.#settling = setTimeout(() => {
+      this.#fusing = this.#fusing.then(() => this.#fuseAll())
+    }, this.#options.settleMs ?? 250)
+    this.#settling.unref()
+  }
+
+  async #fuseAll(): Promise<void> {
+    for (const model of [...this.#options.stage.live.keys()]) {
+      try {
+        await this.#fuse(model)
+      } catch (thrown) {
+        const { message } = asBlockscaleError(thrown)
+        if (!this.#closed) this.#options.log.warn({ model, message }, 'a plan could not be fused and stays a chain')
+      }
+    }
+  }
+
+  async #fuse(model: string): Promise<void> {
+    const { stage, files, tell } = this.#options
+    const before = stage.live.get(model)
+    const manifest = this.#manifests.get(model)
+    if (this.#closed || !before || !manifest || before.gear === 'fused' || before.target.chain.length < 2) return
+    const { target } = before
+    const choice = target.chain.map(({ key }) => key).join(' ')
+    if (this.#unfusable.has(choice)) return
+    let fused: Awaited<ReturnType<UnitFiles['fuse']>>
+    try {
+      // Outside the turn: a swap does not wait until this is compiled.
+      fused = await files.fuse(manifest, target.chain, target.inputSize)
+    } catch (error) {
+      if (!this.#closed) this.#unfusable.add(choice)
+      throw error
+    }
+    await this.#inTurn(async () => {
+      const now = stage.live.get(model)
+      if (this.#closed || !now || now.gear === 'fused' || !sameChoice(now.target, target)) return
+      const outcome = await shiftToFused(stage, model, fused, this.#wishes.budget.memoryBytes)
+      const gear: Gear = outcome === 'shifted' ? 'fused' : 'chain'
+      tell({
+        kind: 'gear',
+        model,
+        gear,
+        why: outcome === 'shifted' ? 'the plan stayed and is fused' : 'the fused graph does not fit the memory limit',
+      })
+    })
+  }
+
+  #now(): number {
+    return this.#options.clock.now()
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#closed) return Promise.reject(new BlockscaleError('OVERLOADED', 'the runtime is shutting down'))
+    const result = this.#turn.then(work)
+    this.#turn = result.catch(() => {})
+    return result
+  }
+}

@@ -1,0 +1,94 @@
+import { blockId, descendantId, type Log, modelId } from '../base/index.ts'
+import type { Plan } from '../optimizer/index.ts'
+import type { DecisionRecord, ProfileStore } from '../profiles/index.ts'
+import type { Choices } from '../zoo/index.ts'
+import type { Budget, SwapReport } from './types.ts'
+
+const TIDY_EVERY = 500
+
+/**
+ * Writes plans, swaps and decisions to the profile database.
+ *
+ * The runtime goes on when that fails: a full disk must not stop a camera.
+ */
+export class Records {
+  readonly #store: ProfileStore
+  readonly #log: Log
+  readonly #numbers = new Map<string, number>()
+  #unsaved = 0
+  #sinceTidied = 0
+
+  constructor(store: ProfileStore, log: Log) {
+    this.#store = store
+    this.#log = log
+  }
+
+  /** @returns the plan's id: `plan-` and its number in the database */
+  plan(plan: Plan, budget: Budget, why: string, at: number): string {
+    const saved = this.#try(() =>
+      this.#store.savePlan({
+        at,
+        objective: 'quality',
+        status: plan.status,
+        memoryLimitBytes: budget.memoryBytes,
+        coresLimit: budget.cores,
+        memoryBytes: plan.totals?.memoryBytes,
+        cores: plan.totals?.cores,
+        gap: plan.gap,
+        solveMs: plan.solveMs,
+        why,
+        models: plan.models.map(({ model, inputSize, choices, predicted }) => ({
+          model: modelId(model),
+          size: inputSize ?? [0, 0],
+          choices: Object.fromEntries(choices.map(({ block, descendant }) => [block, descendant])) as Choices,
+          predicted,
+        })),
+      }),
+    )
+    const id = saved === undefined ? `plan-unsaved-${++this.#unsaved}` : `plan-${saved}`
+    if (saved !== undefined) this.#numbers.set(id, saved)
+    return id
+  }
+
+  /** @param bytesOf bytes of the files that were loaded for a model */
+  swap(report: SwapReport, bytesOf: (model: string) => number, at: number): void {
+    this.#try(() => {
+      for (const { model, changed } of report.models) {
+        const blocks = changed.flatMap(({ block, from, to }) =>
+          to === null
+            ? []
+            : [{ block: blockId(block), to: descendantId(to), ...(from === null ? {} : { from: descendantId(from) }) }],
+        )
+        if (blocks.length === 0) continue
+        this.#store.saveSwap({
+          at,
+          model: modelId(model),
+          from: report.from === null ? undefined : this.#numbers.get(report.from),
+          to: this.#numbers.get(report.to),
+          blocks,
+          bytes: bytesOf(model),
+          ms: report.ms,
+          why: report.why,
+        })
+      }
+      if (++this.#sinceTidied < TIDY_EVERY) return
+      this.#sinceTidied = 0
+      this.#store.retain()
+    })
+  }
+
+  decision(record: Omit<DecisionRecord, 'plan'>, plan?: string): void {
+    this.#try(() =>
+      this.#store.saveDecision({ ...record, plan: plan === undefined ? undefined : this.#numbers.get(plan) }),
+    )
+  }
+
+  #try<T>(write: () => T): T | undefined {
+    try {
+      return write()
+    } catch (error) {
+      this.#log.warn({ error: (error as Error).message }, 'the profile database could not be written')
+      return undefined
+    }
+  }
+}

@@ -1,0 +1,274 @@
+import { availableParallelism } from 'node:os'
+import { BlockscaleError, modelId, silentLog, systemClock } from '../base/index.ts'
+import { Engine } from '../engine/index.ts'
+import { openProfiles, thisDevice } from '../profiles/index.ts'
+import { type Manifest, openZoo } from '../zoo/index.ts'
+import { Builder } from './builder.ts'
+import type { Deployed } from './deployed.ts'
+import { Deploying } from './deploying.ts'
+import { processMemory } from './memory.ts'
+import { openPlanner } from './planner.ts'
+import { Records } from './records.ts'
+import { Requests } from './requests.ts'
+import { Residents } from './residents.ts'
+import { Scheduler } from './scheduler.ts'
+import type { Stage } from './stage.ts'
+import { summaryOf } from './summary.ts'
+import { Tallies } from './tallies.ts'
+import type { LiveModel, Runtime, RuntimeEvent, RuntimeHappening, RuntimeOptions, Workload } from './types.ts'
+import { UnitFiles } from './unit-files.ts'
+import {
+  budgetSchema,
+  checkWish,
+  readWishes,
+  type Wishes,
+  wishesByModel,
+  workloadSchema,
+  writeWishes,
+} from './wishes.ts'
+
+/** Workloads that `load` makes; a person's own names are free. */
+const defaultWorkload = (model: string): string => `default:${model}`
+
+/**
+ * Opens a zoo, loads what its workloads ask for, and answers requests.
+ *
+ *     const runtime = await openRuntime({ zoo: 'zoo', models: ['mobilenetv2'], budget: { memoryBytes: 32e6 } })
+ *     const { answer } = await runtime.predict('mobilenetv2', picture)
+ *     await runtime.close()
+ *
+ * @throws PlanInfeasible when the budget or the models that were given do not fit; DATABASE_NEWER, DATABASE_FAILED, ZOO_DAMAGED
+ */
+export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
+  const log = options.log ?? silentLog
+  const clock = options.clock ?? systemClock
+  const workers = Math.max(1, Math.floor(options.workers ?? availableParallelism()))
+  const zoo = openZoo(options.zoo)
+  const stored = await readWishes(zoo.dir)
+  const device = thisDevice()
+  const store = openProfiles(zoo.profilesPath)
+  store.saveDevice(device)
+
+  const listeners = new Set<(event: RuntimeEvent) => void>()
+  const tell = (happening: RuntimeHappening) => {
+    for (const listener of listeners) listener({ ...happening, at: clock.now() })
+  }
+  const live = new Map<string, Deployed>()
+  const engines = Array.from({ length: workers }, (_, core) => {
+    const onReplaced = (why: string, requests: number) => tell({ kind: 'engine-replaced', core, why, requests })
+    return new Engine({ log, onReplaced })
+  })
+  const weights = new Map<string, number>()
+  const scheduler = new Scheduler(engines, {
+    live: (model) => live.get(model),
+    weight: (model) => weights.get(model) ?? 1,
+    ...(options.queueLimit === undefined ? {} : { queueLimit: options.queueLimit }),
+  })
+  const stage: Stage = { live, scheduler, residents: new Residents(engines), spares: new Map(), retiring: new Set() }
+  const builder = new Builder()
+  const planner = openPlanner(zoo, store, device.key)
+  const deploying = new Deploying({
+    stage,
+    planner,
+    files: new UnitFiles({ zoo, builder, device: device.key }),
+    records: new Records(store, log),
+    workers,
+    clock,
+    log,
+    tell,
+  })
+  const tallies = new Tallies()
+  const requests = new Requests({ scheduler, tallies, clock, manifest: (model) => deploying.manifest(model) })
+  const atStart = processMemory()
+  const known = new Map<string, Manifest>()
+  let closing: Promise<void> | undefined
+
+  async function change(wanted: (now: Wishes) => Wishes, why: string) {
+    const result = await deploying.change(wanted, why, (wishes) => writeWishes(zoo.dir, wishes))
+    weights.clear()
+    for (const { model, weight } of wishesByModel(deploying.wishes.workloads.values())) weights.set(model, weight)
+    return result
+  }
+
+  async function refresh(): Promise<void> {
+    const built = await zoo.models()
+    for (const model of known.keys()) if (!built.includes(modelId(model))) known.delete(model)
+    for (const model of built) {
+      try {
+        known.set(model, await zoo.manifest(model))
+      } catch (error) {
+        known.delete(model)
+        log.warn({ model, error: (error as Error).message }, 'a model of the zoo cannot be read')
+      }
+    }
+  }
+
+  function liveModel(deployed: Deployed): LiveModel {
+    const { target, gear, residents } = deployed
+    const manifest = deploying.manifest(target.model)
+    const files = new Map(
+      manifest?.blocks.flatMap((block) => block.descendants.map(({ id, file }) => [`${block.id}/${id}`, file.bytes])),
+    )
+    const loaded = [...residents, ...(stage.spares.get(target.model) ?? [])]
+    return {
+      model: target.model,
+      inputSize: target.inputSize,
+      blocks: target.chain.map(({ block, descendant, kind, fileBytes }) => ({
+        id: block,
+        descendant,
+        kind,
+        bytes: files.get(`${block}/${descendant}`) ?? fileBytes,
+      })),
+      gear,
+      core: target.core,
+      predicted: target.predicted,
+      measured: {
+        ...deployed.measured(),
+        memoryBytes: loaded.reduce((sum, { unit }) => sum + unit.memoryBytes, 0),
+      },
+      state: scheduler.isPaused(target.model) ? 'swapping' : 'ready',
+    }
+  }
+
+  const runtime: Runtime = {
+    models() {
+      // What was built meanwhile is in the next answer.
+      refresh().catch((error: Error) => log.warn({ error: error.message }, 'the zoo cannot be read'))
+      return [...known.values()].map((manifest) => summaryOf(manifest, live.has(manifest.model)))
+    },
+    workloads: () => deploying.wishes.workloads,
+    async putWorkload(id, workload) {
+      const checked = checkWish(workloadSchema, workload, 'workload')
+      await zoo.manifest(modelId(checked.model))
+      const result = await change((now) => withWorkload(now, id, checked), `workload ${id} asks for ${checked.model}`)
+      tell({ kind: 'workload', id, workload: checked })
+      await refresh()
+      return result
+    },
+    async deleteWorkload(id) {
+      const result = await change((now) => {
+        if (!now.workloads.has(id)) throw new BlockscaleError('NOT_FOUND', `there is no workload "${id}"`)
+        return without(now, ([other]) => other === id)
+      }, `workload ${id} has ended`)
+      tell({ kind: 'workload', id, workload: null })
+      return result
+    },
+    budget: () => ({ ...deploying.wishes.budget, usedBytes: stage.residents.bytes }),
+    async setBudget(budget) {
+      const checked = checkWish(budgetSchema, budget, 'budget')
+      const result = await change((now) => ({ ...now, budget: checked }), `the budget is now ${describe(checked)}`)
+      tell({ kind: 'budget', budget: checked })
+      return result
+    },
+    live() {
+      const { id, plan } = deploying.plan
+      const now = processMemory()
+      const growth = now.anonymousBytes - atStart.anonymousBytes + (now.fileBytes - atStart.fileBytes)
+      return {
+        id,
+        plan,
+        models: [...live.values()].map(liveModel),
+        memory: {
+          limitBytes: deploying.wishes.budget.memoryBytes,
+          plannedBytes: stage.residents.bytes,
+          measuredBytes: Math.max(0, growth),
+        },
+      }
+    },
+    async whatIf({ workloads, budget, objective }) {
+      const wishes = Object.entries(workloads ?? {}).map(([id, workload]): [string, Workload] => [
+        id,
+        checkWish(workloadSchema, workload, `workload ${id}`),
+      ])
+      return deploying.whatIf({
+        objective,
+        ...(workloads ? { workloads: Object.fromEntries(wishes) } : {}),
+        ...(budget ? { budget: checkWish(budgetSchema, budget, 'budget') } : {}),
+      })
+    },
+    predict: (model, picture, request = {}) => requests.predict(model, picture, request),
+    infer: (model, feeds, outputs, request = {}) => requests.infer(model, feeds, outputs, request),
+    async load(model) {
+      await zoo.manifest(modelId(model))
+      const result = await change((now) => withDefault(now, model), `${model} is to be loaded`)
+      await refresh()
+      return result
+    },
+    unload: (model) =>
+      change((now) => without(now, ([, workload]) => workload.model === model), `${model} is to be unloaded`),
+    events(listener) {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
+    statistics: () => ({
+      models: tallies.statistics((model) => scheduler.queueLength(model)),
+      swaps: deploying.swaps,
+      engines: engines.map(({ replaced }, core) => ({ core, queueLength: scheduler.load(core), replaced })),
+    }),
+    close() {
+      closing ??= (async () => {
+        await Promise.all([scheduler.close(), deploying.close()])
+        await Promise.all([builder.close(), planner.close(), ...engines.map((engine) => engine.close())])
+        store.close()
+      })()
+      return closing
+    },
+  }
+
+  try {
+    await refresh()
+    await start()
+  } catch (error) {
+    await runtime.close()
+    throw error
+  }
+  return runtime
+
+  async function start(): Promise<void> {
+    const isAsked = options.budget !== undefined || options.models !== undefined
+    const budget = options.budget ? checkWish(budgetSchema, options.budget, 'budget') : stored.budget
+    const gone = [...stored.workloads].filter(([, { model }]) => !known.has(model))
+    for (const [id, { model }] of gone) {
+      log.warn({ workload: id, model }, 'a workload asks for a model that is not built; it is left out')
+    }
+    let wishes = without({ budget, workloads: stored.workloads }, ([id]) => gone.some(([other]) => other === id))
+    for (const model of options.models ?? []) {
+      await zoo.manifest(modelId(model))
+      wishes = withDefault(wishes, model)
+    }
+    if (wishes.workloads.size === 0) {
+      await change(() => wishes, 'the start')
+      return
+    }
+    try {
+      await change(() => wishes, 'the start')
+    } catch (error) {
+      // What was wished for before may not fit any more; then the service is there, empty, and says why.
+      if (isAsked) throw error
+      log.error({ error: (error as Error).message }, 'the stored workloads cannot be served')
+    }
+  }
+}
+
+const withWorkload = ({ budget, workloads }: Wishes, id: string, workload: Workload): Wishes => ({
+  budget,
+  workloads: new Map([...workloads, [id, workload]]),
+})
+
+function withDefault(wishes: Wishes, model: string): Wishes {
+  const asked = [...wishes.workloads.values()].some((workload) => workload.model === model)
+  return asked ? wishes : withWorkload(wishes, defaultWorkload(model), { model })
+}
+
+const without = ({ budget, workloads }: Wishes, gone: (entry: [string, Workload]) => boolean): Wishes => ({
+  budget,
+  workloads: new Map([...workloads].filter((entry) => !gone(entry))),
+})
+
+function describe({ memoryBytes, cores }: { memoryBytes?: number | undefined; cores?: number | undefined }): string {
+  const parts = [
+    ...(memoryBytes === undefined ? [] : [`${(memoryBytes / 1e6).toFixed(1)} MB`]),
+    ...(cores === undefined ? [] : [`${cores} cores`]),
+  ]
+  return parts.join(' and ') || 'without limits'
+}

@@ -1,0 +1,209 @@
+import { stat, utimes } from 'node:fs/promises'
+import { BlockscaleError, sha256 } from '../base/index.ts'
+import type { PortFact } from '../engine/index.ts'
+import type { BorderValue, Manifest, ManifestBlock, Zoo, ZooFile } from '../zoo/index.ts'
+import type { Builder } from './builder.ts'
+import type { Unit } from './unit.ts'
+
+type Size = readonly [number, number]
+
+export interface UnitFilesOptions {
+  readonly zoo: Zoo
+  readonly builder: Builder
+  /** key of the folder for compiled files */
+  readonly device: string
+  /** bytes of fused graphs that are kept on disk; 512 MB unless given */
+  readonly fusedCacheBytes?: number | undefined
+}
+
+/** A descendant that a plan chose, with what the plan reckons that it takes. */
+export interface ChosenDescendant {
+  readonly block: string
+  readonly descendant: string
+  readonly memoryBytes: number
+}
+
+/**
+ * Finds the compiled files of descendants and of fused choices, and has them made where they are missing or damaged.
+ *
+ * Every file was compared with its checksum before its path is given out, once while it stays as it was.
+ */
+export class UnitFiles {
+  readonly #options: UnitFilesOptions
+  readonly #known = new Map<string, { path: string; mark: string; bytes: number }>()
+  readonly #underWay = new Map<string, Promise<{ path: string; bytes: number }>>()
+
+  constructor(options: UnitFilesOptions) {
+    this.#options = options
+  }
+
+  /** @throws BlockscaleError PLAN_INVALID, ZOO_DAMAGED, MODEL_UNSUPPORTED */
+  async chain(manifest: Manifest, chosen: readonly ChosenDescendant[], size: Size): Promise<Unit[]> {
+    return Promise.all(
+      manifest.blocks.map(async (block) => {
+        const choice = chosen.find((each) => each.block === block.id)
+        const descendant = descendantOf(manifest, block, choice?.descendant)
+        const { path, bytes } = await this.#compiled(manifest, descendant.file)
+        const base = isBaseSize(manifest, size)
+        return {
+          key: descendant.file.sha256,
+          block: block.id,
+          descendant: descendant.id,
+          kind: descendant.kind,
+          path,
+          fileBytes: bytes,
+          memoryBytes: choice?.memoryBytes ?? bytes,
+          inputs: block.inputs.map((value) => portOf(value, base)),
+          outputs: block.outputs.map((value) => portOf(value, base)),
+        }
+      }),
+    )
+  }
+
+  /** The fused form of a choice, where it was made before. */
+  async fused(manifest: Manifest, chain: readonly Unit[], size: Size): Promise<Unit | undefined> {
+    const file = fusedFile(manifest, chain)
+    const found = await this.#find(this.#fusedDevice, file, true)
+    return found && this.#fusedUnit(manifest, chain, size, file, found)
+  }
+
+  /** Makes the fused form of a choice. @throws BlockscaleError GRAPH_INVALID when it would answer otherwise than the chain */
+  async fuse(manifest: Manifest, chain: readonly Unit[], size: Size): Promise<Unit> {
+    const file = fusedFile(manifest, chain)
+    const { zoo, builder, fusedCacheBytes } = this.#options
+    const found = await this.#once(`fused ${file.sha256}`, async () => {
+      await builder.run({
+        kind: 'fuse',
+        zoo: zoo.dir,
+        device: this.#fusedDevice,
+        model: manifest.model,
+        as: file,
+        blocks: manifest.blocks.map((block, i) => descendantOf(manifest, block, chain[i]!.descendant).file),
+        inputs: manifest.inputs,
+        outputs: manifest.outputs,
+        ports: modelInputs(manifest, size),
+        keepBytes: fusedCacheBytes ?? 512e6,
+      })
+      return this.#find(this.#fusedDevice, file, true)
+    })
+    return this.#fusedUnit(manifest, chain, size, file, found)
+  }
+
+  get #fusedDevice(): string {
+    return `${this.#options.device}.fused`
+  }
+
+  #fusedUnit(
+    manifest: Manifest,
+    chain: readonly Unit[],
+    size: Size,
+    file: ZooFile,
+    { path, bytes }: { path: string; bytes: number },
+  ): Unit {
+    return {
+      key: file.sha256,
+      block: '',
+      descendant: '',
+      kind: 'fused',
+      path,
+      fileBytes: bytes,
+      // What the blocks take together is more than the whole takes: it has one arena, and values that never leave it.
+      memoryBytes: chain.reduce((sum, { memoryBytes }) => sum + memoryBytes, 0),
+      inputs: modelInputs(manifest, size),
+      outputs: modelOutputs(manifest, size),
+    }
+  }
+
+  #compiled(manifest: Manifest, file: ZooFile): Promise<{ path: string; bytes: number }> {
+    const { zoo, builder, device } = this.#options
+    return this.#once(file.sha256, async () => {
+      const found = await this.#find(device, file)
+      if (found) return found
+      await builder.run({ kind: 'compile', zoo: zoo.dir, device, model: manifest.model, file })
+      return this.#find(device, file)
+    })
+  }
+
+  async #find(device: string, file: ZooFile, touch = false): Promise<{ path: string; bytes: number } | undefined> {
+    const known = this.#known.get(file.sha256)
+    if (known && (await markOf(known.path)) === known.mark) return known
+    // Its time says when a fused graph was last wanted, so that the one unused for longest can go.
+    if (touch) {
+      const now = new Date()
+      await utimes(`${this.#options.zoo.deviceFolder(device)}/${file.sha256}.ort`, now, now).catch(() => {})
+    }
+    const path = await this.#options.zoo.compiled(device, file)
+    if (!path) return undefined
+    const found = { path, mark: await markOf(path), bytes: (await stat(path)).size }
+    this.#known.set(file.sha256, found)
+    return found
+  }
+
+  async #once(
+    key: string,
+    find: () => Promise<{ path: string; bytes: number } | undefined>,
+  ): Promise<{ path: string; bytes: number }> {
+    let work = this.#underWay.get(key)
+    if (!work) {
+      work = find().then((found) => {
+        if (found) return found
+        throw new BlockscaleError('ZOO_DAMAGED', `what was compiled of ${key.slice(0, 18)} cannot be read back`)
+      })
+      this.#underWay.set(key, work)
+      const done = () => this.#underWay.delete(key)
+      work.then(done, done)
+    }
+    return work
+  }
+}
+
+const markOf = async (path: string): Promise<string> =>
+  stat(path).then(
+    ({ ino, size, mtimeMs }) => `${ino}:${size}:${mtimeMs}`,
+    () => 'missing',
+  )
+
+function descendantOf(manifest: Manifest, block: ManifestBlock, id: string | undefined) {
+  const found = block.descendants.find((each) => each.id === id)
+  if (found) return found
+  const offered = block.descendants.map((each) => each.id).join(', ')
+  const what = id === undefined ? 'no descendant' : `the descendant "${id}"`
+  throw new BlockscaleError(
+    'PLAN_INVALID',
+    `the plan names ${what} for block ${block.id} of ${manifest.model}; there are ${offered}`,
+  )
+}
+
+/** What a fused choice is kept as: its hash covers the files, their order and how they are joined. */
+function fusedFile(manifest: Manifest, chain: readonly Unit[]): ZooFile {
+  const files = chain.map(({ key }) => key).join('\n')
+  const ends = [...manifest.inputs, ...manifest.outputs].map(({ name }) => name).join('\n')
+  return { path: '', bytes: 0, sha256: sha256(`fused 1\n${files}\n${ends}`) }
+}
+
+const isBaseSize = ({ sizes }: Manifest, size: Size): boolean => (sizes[0] ?? size).join() === size.join()
+
+/** A border value at an input size: what the manifest says holds for the model's own size. A free batch is 1. */
+function portOf({ name, fact }: BorderValue, base: boolean): PortFact {
+  const known = (dim: number | string | null, i: number) => (typeof dim === 'number' && base ? dim : i === 0 ? 1 : null)
+  return { name, type: fact.type, dims: (fact.dims ?? []).map(known) }
+}
+
+/** The model's inputs at an input size `[height, width]`, which every input that takes a picture of free size follows. */
+export function modelInputs(manifest: Manifest, size: Size): PortFact[] {
+  const specs = [manifest.card.input].flat()
+  return manifest.inputs.map(({ name, fact }) => {
+    const spec = specs.find((each) => each.name === name)
+    const at = spec && specs.length > 1 ? spec.size : size
+    const [height, width] = spec?.layout === 'nhwc' ? [1, 2] : [2, 3]
+    const dims = (fact.dims ?? []).map((dim, i) => {
+      if (i === height) return at[0]
+      if (i === width) return at[1]
+      return typeof dim === 'number' ? dim : 1
+    })
+    return { name, type: fact.type, dims }
+  })
+}
+
+export const modelOutputs = (manifest: Manifest, size: Size): PortFact[] =>
+  manifest.outputs.map((value) => portOf(value, isBaseSize(manifest, size)))
