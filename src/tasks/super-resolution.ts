@@ -157,6 +157,9 @@ function paste(large: Picture, outputs: Tensors, prepared: Prepared, card: Model
   }
 }
 
+/** Luma of BT.601 takes 16…235; published figures are of that, against a peak of 255, which adds 1.3 dB to those of 0…255. */
+const videoLuma = (luma: number): number => 16 + (luma * 219) / 255
+
 /** PSNR and SSIM on luma over what the run made, without a rim of `scale` pixels, as is customary. */
 function compare(sample: Evaluated, card: ModelCard): { psnr: number; ssim: number } | undefined {
   const { truth, prepared, outputs } = sample
@@ -173,8 +176,8 @@ function compare(sample: Evaluated, card: ModelCard): { psnr: number; ssim: numb
   for (let row = 0; row < height; row++) {
     for (let column = 0; column < width; column++) {
       const i = row * width + column
-      a[i] = made[(row + scale) * (x.to - x.from) + column + scale]!
-      b[i] = there[(y.from + row + scale) * truth.picture.width + x.from + column + scale]!
+      a[i] = videoLuma(made[(row + scale) * (x.to - x.from) + column + scale]!)
+      b[i] = videoLuma(there[(y.from + row + scale) * truth.picture.width + x.from + column + scale]!)
       sum += (a[i]! - b[i]!) ** 2
     }
   }

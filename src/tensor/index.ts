@@ -1,3 +1,4 @@
+export * from './mask.ts'
 export * from './picture.ts'
 export * from './placement.ts'
 export * from './preprocess.ts'

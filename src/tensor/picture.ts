@@ -110,16 +110,3 @@ export async function encodeOverlay(picture: Picture, svg: string): Promise<Uint
       .toBuffer(),
   )
 }
-
-/**
- * A PNG with one number for each pixel (class indices), as its bytes: palette pictures give their indices where libvips
- * keeps them, grey ones their values.
- *
- * @throws BlockscaleError PICTURE_UNREADABLE when it is no PNG, PICTURE_TOO_LARGE beyond the limit
- */
-export async function decodeMask(source: Uint8Array | string, limits: PictureLimits = {}): Promise<Picture> {
-  const picture = await decodePicture(source, limits)
-  const mask = new Uint8Array(picture.width * picture.height)
-  for (let i = 0; i < mask.length; i++) mask[i] = picture.data[3 * i]!
-  return { width: picture.width, height: picture.height, data: mask }
-}
