@@ -1,4 +1,4 @@
-import { foldNormalisation, Network, sgd } from '../../src/trainer/index.ts'
+import { foldNormalisation, Network, sgd, train } from '../../src/trainer/index.ts'
 import { evaluate } from './evaluate.ts'
 import { type PackageFile, seeds, writePackage } from './package.ts'
 import { type Labelled, labelledSamples, MEAN, SCALE, STD, top1 } from './pictures.ts'
@@ -6,7 +6,7 @@ import { progressLine } from './progress.ts'
 import { jpeg } from './scene.ts'
 import { drawSign, SIGN_SIZE, signClasses } from './signs.ts'
 
-const EPOCHS = 24
+const EPOCHS = 16
 const BATCH = 64
 const PER_CLASS = { training: 320, choosing: 20, report: 100, calibration: 12, validation: 18 } as const
 
@@ -43,7 +43,7 @@ export async function trainRoadSigns(): Promise<void> {
   const training = await draw('training')
   console.log(`road-signs: ${training.length} pictures drawn in ${((performance.now() - began) / 1000).toFixed(0)} s`)
   const quality = top1('logits')
-  const fitted = await it(network(), labelledSamples(training, 'logits', { shift: 4, light: 0.25 }), {
+  const trained = await train(network(), labelledSamples(training, 'logits', { shift: 4, light: 0.25 }), {
     losses: [{ kind: 'cross-entropy', output: 'logits', smoothing: 0.05 }],
     method: sgd(),
     rate: 0.1,
@@ -55,7 +55,7 @@ export async function trainRoadSigns(): Promise<void> {
     quality,
     onProgress: progressLine('road-signs', 'top-1'),
   })
-  const model = foldNormalisation(fitted.model)
+  const model = foldNormalisation(trained.model)
   const minutes = (performance.now() - began) / 60_000
   const report = await draw('report')
   const accuracy = await evaluate(model, labelledSamples(report, 'logits'), quality)

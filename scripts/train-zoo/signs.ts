@@ -105,8 +105,8 @@ export async function drawSign(label: string, seed: number): Promise<Raster> {
   const dice = new Dice(seed)
   const size = SIGN_SIZE
   const paint = paintOf(dice)
-  const scale = (dice.between(0.42, 0.86) * size) / 100
-  const [x, y] = [size / 2 + dice.bell() * size * 0.14, size / 2 + dice.bell() * size * 0.14]
+  const scale = (dice.between(0.25, 0.8) * size) / 100
+  const [x, y] = [size / 2 + dice.bell() * size * 0.2, size / 2 + dice.bell() * size * 0.2]
   const tilt = dice.bell() * 20
   const place =
     `translate(${x.toFixed(2)} ${y.toFixed(2)}) rotate(${tilt.toFixed(1)}) skewX(${(dice.bell() * 16).toFixed(1)}) ` +
@@ -116,9 +116,9 @@ export async function drawSign(label: string, seed: number): Promise<Raster> {
     : ''
   const sign = `<g transform="${place}">${post}${drawings[label]!(paint, dice)}</g>`
   const neighbour = dice.chance(0.2) ? fragment(dice, paint, size) : ''
-  const leaf = dice.chance(0.25) ? occlusion(dice, x, y, size) : ''
+  const leaf = dice.chance(0.4) ? occlusion(dice, x, y, size) : ''
   const svg = background(dice, size) + neighbour + sign + leaf + lighting(dice, size)
-  return photograph(dice, await rasterise(svg, size, size))
+  return photograph(dice, await rasterise(svg, size, size), 1.4)
 }
 
 /** A part of another sign at the border, as real pictures have. */
@@ -134,5 +134,5 @@ function occlusion(dice: Dice, x: number, y: number, size: number): string {
   const angle = dice.between(0, 2 * Math.PI)
   const [cx, cy] = [x + Math.cos(angle) * size * 0.3, y + Math.sin(angle) * size * 0.3]
   const colour = hsl(dice.pick([30, 100, 110, 210]), dice.between(5, 50), dice.between(10, 60))
-  return `<ellipse cx="${cx}" cy="${cy}" rx="${dice.between(0.05, 0.16) * size}" ry="${dice.between(0.05, 0.16) * size}" fill="${colour}"/>`
+  return `<ellipse cx="${cx}" cy="${cy}" rx="${dice.between(0.05, 0.2) * size}" ry="${dice.between(0.05, 0.2) * size}" fill="${colour}"/>`
 }

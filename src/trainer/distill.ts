@@ -2,7 +2,7 @@ import { BlockscaleError, seededRandom, shuffled } from '../base/index.ts'
 import type { Tensors } from '../engine/index.ts'
 import type { Model } from '../onnx/index.ts'
 import { elementCount, floats, type Tensor } from '../tensor/index.ts'
-import { type FitOptions, type Fitted, fit, type Samples } from './fit.ts'
+import { type TrainOptions, type Trained, train, type Samples } from './train.ts'
 import { targetOf } from './losses.ts'
 import { adam } from './update.ts'
 
@@ -15,7 +15,7 @@ export interface DistillSamples {
 export interface DistillOptions
   extends Partial<
     Pick<
-      FitOptions,
+      TrainOptions,
       'rate' | 'steps' | 'batch' | 'warmup' | 'seed' | 'parameters' | 'threads' | 'checkpoint' | 'signal' | 'onProgress'
     >
   > {
@@ -31,7 +31,7 @@ export interface Distilled {
   readonly heldOutAfter: number
   readonly steps: number
   readonly ms: number
-  readonly ended: Fitted['ended']
+  readonly ended: Trained['ended']
 }
 
 /**
@@ -56,7 +56,7 @@ export async function distill(
   if (count - held < 1) throw new BlockscaleError('USAGE', `${count} samples are too few to train and to measure on`)
   const outputs = Object.keys(samples.targets)
   const { heldOut: _share, ...passed } = options
-  const fitted = await fit(student, rows(samples, order.slice(held)), {
+  const trained = await train(student, rows(samples, order.slice(held)), {
     rate: 1e-3,
     steps: 300,
     batch: 32,
@@ -72,12 +72,12 @@ export async function distill(
     heldOut: rows(samples, order.slice(0, held)),
   })
   return {
-    model: fitted.model,
-    heldOutBefore: -fitted.before,
-    heldOutAfter: -fitted.after,
-    steps: fitted.steps,
-    ms: fitted.ms,
-    ended: fitted.ended,
+    model: trained.model,
+    heldOutBefore: -trained.before,
+    heldOutAfter: -trained.after,
+    steps: trained.steps,
+    ms: trained.ms,
+    ended: trained.ended,
   }
 }
 

@@ -20,7 +20,7 @@ export interface Samples {
   batch(indices: readonly number[], random: () => number): Tensors | Promise<Tensors>
 }
 
-export interface FitOptions {
+export interface TrainOptions {
   readonly losses: readonly Loss[]
   readonly method: Method
   /** the rate at its highest; it falls to zero along a cosine */
@@ -47,10 +47,10 @@ export interface FitOptions {
   readonly threads?: number
   readonly clock?: Clock
   readonly signal?: AbortSignal
-  readonly onProgress?: (progress: FitProgress) => void
+  readonly onProgress?: (progress: TrainProgress) => void
 }
 
-export interface FitProgress {
+export interface TrainProgress {
   readonly step: number
   readonly steps: number
   /** mean over the last steps */
@@ -62,7 +62,7 @@ export interface FitProgress {
   readonly etaMs: number
 }
 
-export interface Fitted {
+export interface Trained {
   readonly model: Model
   /** held-out quality of the start and of what is returned; NaN without held-out samples */
   readonly before: number
@@ -88,7 +88,7 @@ interface State {
  *
  * @throws BlockscaleError MODEL_UNSUPPORTED when an operator has no gradient, USAGE when there are no samples
  */
-export async function fit(model: Model, samples: Samples, options: FitOptions): Promise<Fitted> {
+export async function train(model: Model, samples: Samples, options: TrainOptions): Promise<Trained> {
   const { method, steps, seed = 1, heldOut } = options
   const batch = Math.min(options.batch, samples.count)
   if (batch < 1) throw new BlockscaleError('USAGE', 'there are no samples to train on')
@@ -100,7 +100,7 @@ export async function fit(model: Model, samples: Samples, options: FitOptions): 
   const step = buildStep(model, shaped, options.losses, parameters, method, options.normalise ?? false)
   const key = runKey(step, model, samples, options)
   const threads = { threads: options.threads ?? 1 }
-  const train = await openSession(writeModel(step.train), threads)
+  const stepper = await openSession(writeModel(step.train), threads)
   const evaluate = await openSession(writeModel(step.evaluate), threads)
   try {
     const measure = (vectors: State['vectors']) =>
@@ -112,7 +112,7 @@ export async function fit(model: Model, samples: Samples, options: FitOptions): 
     const begunAt = state.step
     const losses: number[] = []
     let quality: number | undefined
-    let ended: Fitted['ended'] = 'done'
+    let ended: Trained['ended'] = 'done'
     while (state.step < steps) {
       if (options.signal?.aborted) {
         ended = 'interrupted'
@@ -121,7 +121,7 @@ export async function fit(model: Model, samples: Samples, options: FitOptions): 
       const rate = rateAt(state.step, options)
       const indices = batchIndices(state.step, samples.count, batch, seed)
       const data = await samples.batch(indices, seededRandom(seed * 1000003 + state.step))
-      const result = await train.run({
+      const result = await stepper.run({
         ...stateFeeds(state.vectors),
         ...scalars(method, rate, state.step + 1),
         ...data,
@@ -169,7 +169,7 @@ export async function fit(model: Model, samples: Samples, options: FitOptions): 
       ended,
     }
   } finally {
-    await train.release()
+    await stepper.release()
     await evaluate.release()
   }
 }
@@ -202,7 +202,7 @@ async function measureOn(
   vectors: State['vectors'],
   heldOut: Samples,
   batch: number,
-  quality: FitOptions['quality'],
+  quality: TrainOptions['quality'],
 ): Promise<number> {
   const state = stateFeeds({
     [WEIGHTS]: vectors[WEIGHTS]!,
@@ -219,7 +219,7 @@ async function measureOn(
   return sum / heldOut.count
 }
 
-function rateAt(step: number, { rate, steps, warmup = 0 }: FitOptions): number {
+function rateAt(step: number, { rate, steps, warmup = 0 }: TrainOptions): number {
   const rising = warmup > 0 ? Math.min(1, (step + 1) / warmup) : 1
   return rate * rising * 0.5 * (1 + Math.cos((Math.PI * step) / steps))
 }
@@ -253,7 +253,7 @@ const range = (count: number): number[] => Array.from({ length: count }, (_, i) 
 const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
 
 /** Names a run by all that decides how it goes on, so that a checkpoint is never taken up by another one. */
-function runKey(step: Step, model: Model, samples: Samples, options: FitOptions): string {
+function runKey(step: Step, model: Model, samples: Samples, options: TrainOptions): string {
   const { losses, method, rate, steps, batch, warmup, seed, normalise } = options
   const told = JSON.stringify({ losses, method, rate, steps, batch, warmup, seed, normalise, count: samples.count })
   const weights = pack(step.weights, model.graph.initializers)

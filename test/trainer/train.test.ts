@@ -9,8 +9,8 @@ import { floats, type Tensor } from '../../src/tensor/index.ts'
 import {
   adam,
   distill,
-  type FitOptions,
-  fit,
+  type TrainOptions,
+  train,
   foldNormalisation,
   Network,
   recordShapes,
@@ -57,7 +57,7 @@ function classifier(): Model {
   return net.finish('quarters', { logits: net.linear(net.globalPool(net.relu(wide)), 4) }, { logits: ['N', 4] })
 }
 
-const options: FitOptions = {
+const options: TrainOptions = {
   losses: [{ kind: 'cross-entropy', output: 'logits' }],
   method: sgd(),
   rate: 0.05,
@@ -78,16 +78,16 @@ const weightsOf = (model: Model) =>
   [...model.graph.initializers.values()].map((value) => [...(value.data as Float32Array)])
 
 test('a network learns from labels, and its folded form gives the same answers', async () => {
-  const fitted = await fit(classifier(), quarters(256, 1), options)
-  expect(fitted.ended).toBe('done')
+  const trained = await train(classifier(), quarters(256, 1), options)
+  expect(trained.ended).toBe('done')
   // without having learned anything the loss is ln 4 = 1.39
-  expect(-fitted.before).toBeGreaterThan(1)
-  expect(-fitted.after).toBeLessThan(0.7)
+  expect(-trained.before).toBeGreaterThan(1)
+  expect(-trained.after).toBeLessThan(0.7)
 
-  const folded = foldNormalisation(fitted.model)
+  const folded = foldNormalisation(trained.model)
   expect(folded.graph.nodes.some((each) => each.op === 'BatchNormalization')).toBe(false)
   const input = some(5, 1, SIZE, SIZE)
-  const [plain, merged] = [await run(fitted.model, { input }, 'logits'), await run(folded, { input }, 'logits')]
+  const [plain, merged] = [await run(trained.model, { input }, 'logits'), await run(folded, { input }, 'logits')]
   merged.forEach((value, i) => {
     expect(value).toBeCloseTo(plain[i]!, 3)
   })
@@ -98,9 +98,9 @@ test('an interrupted run goes on from its checkpoint to the very same weights', 
   const checkpoint = join(folder, 'state')
   const data = quarters(96, 1)
   const steps = { ...options, steps: 12, measureEvery: 4, method: adam(), rate: 0.01 }
-  const whole = await fit(classifier(), data, steps)
+  const whole = await train(classifier(), data, steps)
   const stop = new AbortController()
-  const first = await fit(classifier(), data, {
+  const first = await train(classifier(), data, {
     ...steps,
     checkpoint,
     signal: stop.signal,
@@ -108,11 +108,11 @@ test('an interrupted run goes on from its checkpoint to the very same weights', 
   })
   expect(first).toMatchObject({ ended: 'interrupted', steps: 5 })
   const taken: number[] = []
-  const second = await fit(classifier(), data, { ...steps, checkpoint, onProgress: ({ step }) => taken.push(step) })
+  const second = await train(classifier(), data, { ...steps, checkpoint, onProgress: ({ step }) => taken.push(step) })
   expect(taken[0]).toBe(6)
   expect(weightsOf(second.model)).toEqual(weightsOf(whole.model))
 
-  const other = await fit(classifier(), data, {
+  const other = await train(classifier(), data, {
     ...steps,
     rate: 0.02,
     checkpoint,
