@@ -120,6 +120,7 @@ export class Deploying {
     const { plan } = planned
     const drafts = await this.#targets(planned)
     const from = this.#planId === '' ? null : this.#planId
+    if (from === null && drafts.length === 0) return null
     if (from !== null && this.#isLive(drafts)) {
       this.#plan = plan
       const swapped = await swap(
@@ -149,7 +150,7 @@ export class Deploying {
     }
     const { models, bytes, bytesByModel } = swapped
     const report = { from, to: id, models, bytes, ms: clock.monotonic() - started, why }
-    this.#planId = id
+    this.#planId = drafts.length === 0 ? '' : id
     this.#plan = plan
     this.#manifests = new Map(planned.manifests)
     this.swaps = {

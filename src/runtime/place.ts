@@ -44,9 +44,8 @@ export function place(
 
   // Without a rate a model weighs nothing to the solver, and its core means nothing: such models stay where they are, or go where least is done.
   const open = models.filter(({ model }) => !engineOf.has(model)).sort((a, b) => busy(b) - busy(a))
-  for (const planned of open) {
-    const now = current.get(planned.model)?.core
-    settle(planned, now !== undefined && now < workers ? now : load.indexOf(Math.min(...load)))
-  }
+  const now = (planned: PlannedModel) => current.get(planned.model)?.core ?? workers
+  for (const planned of open) if (now(planned) < workers) settle(planned, now(planned))
+  for (const planned of open) if (now(planned) >= workers) settle(planned, load.indexOf(Math.min(...load)))
   return models.map((planned) => ({ ...planned, core: engineOf.get(planned.model)! }))
 }
