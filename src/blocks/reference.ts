@@ -23,7 +23,7 @@ export interface LayerReference {
 }
 
 /** Rows to look at for each unknown of the least-squares problem, and the bounds that memory sets. */
-const ROWS_PER_UNKNOWN = 6
+const ROWS_PER_UNKNOWN = 30
 const LEAST_ROWS = 3000
 const MOST_ROW_BYTES = 120e6
 /** Longer columns (3×3 on more than 256 channels) would take minutes to solve; such layers keep their weights. */
@@ -102,7 +102,7 @@ function shortcutOf(value: string, graph: Graph, nominal: ReadonlyMap<string, re
   const reader = readers.length === 1 ? graph.nodes[readers[0]!] : undefined
   if (!reader || !isOp(reader, 'Add') || graph.outputs.some((output) => output.name === value)) return undefined
   const other = reader.inputs.find((input) => input !== value)
-  const same = !process.env.NOSHORT && nominal.get(other ?? '')?.join() === nominal.get(value)?.join()
+  const same = nominal.get(other ?? '')?.join() === nominal.get(value)?.join()
   return other && same && !graph.initializers.has(other) ? other : undefined
 }
 

@@ -1,7 +1,8 @@
 import { type Program, SWAP_WEIGHT, variantsOf } from './compile.ts'
 import { fromSteps, type Scale } from './exact.ts'
+import type { Config } from './price.ts'
 import type { Plan, PlannedModel, ProblemBlock, ProblemModel } from './problem.ts'
-import type { Config, Found } from './search.ts'
+import type { Found } from './search.ts'
 
 /** A relative gap below which a plan counts as proven optimal. */
 export const PROVEN_GAP = 1e-4
@@ -155,9 +156,9 @@ export function pickedOf(program: Program, m: number, config: Config): Picked[] 
   const variant = model.variants[config.variant]!
   const blocks = variantsOf(program.problem.models[model.index]!)[variant.index]!.blocks
   const picked: Picked[] = []
-  variant.blocks.forEach((compiled, b) => {
-    const block = blocks[compiled.index]!
-    picked[compiled.index] = { block, choice: block.choices[compiled.choice[config.picks[b]!]!]! }
+  variant.block.forEach((index, b) => {
+    const block = blocks[index]!
+    picked[index] = { block, choice: block.choices[variant.choice[config.picks[b]!]!]! }
   })
   return picked
 }

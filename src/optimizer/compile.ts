@@ -42,16 +42,23 @@ export interface ModelProgram {
   readonly variants: readonly VariantProgram[]
 }
 
+/** The blocks of a variant and their choices, column by column: block `b` owns positions `start[b]` to `start[b + 1] - 1`. */
 export interface VariantProgram {
   readonly index: number
   readonly id: string
-  readonly blocks: readonly BlockProgram[]
+  readonly start: Int32Array
+  /** position of each block in the problem */
+  readonly block: Int32Array
+  /** position of each choice in the problem's block */
+  readonly choice: Int32Array
+  readonly cost: Float64Array
+  readonly latency: Float64Array
+  readonly memory: Float64Array
+  readonly loss: Float64Array
 }
 
 /** The choices of one block, column by column. */
-export interface BlockProgram {
-  readonly index: number
-  /** position of each choice in the problem's block */
+export interface BlockColumns {
   readonly choice: Int32Array
   readonly cost: Float64Array
   readonly latency: Float64Array
@@ -81,9 +88,9 @@ export function compile(problem: Problem, goal: Goal = goalOf(problem)): Program
   const loadOfCore = 1000 * scales.latency.factor * scales.rate.factor
   const coreLimits = problem.cores === undefined ? undefined : coresOf(problem.cores, problem.utilisation, loadOfCore)
   const largestCore = coreLimits ? Math.max(0, ...coreLimits) : Number.POSITIVE_INFINITY
-  const tieShare = lossShare(problem, goal)
+  const tieShare = lossShare(problem, goal, scales)
   const models = byId(problem.models).map(({ item: model, index }): ModelProgram => {
-    const loadRate = coreLimits ? toSteps(scales.rate, model.rate ?? 0) : 0
+    const loadRate = coreLimits ? loadRateOf(scales.rate, model.rate ?? 0) : 0
     const latencyLimit =
       model.maxLatencyMs === undefined
         ? Number.POSITIVE_INFINITY
@@ -101,8 +108,11 @@ export function compile(problem: Problem, goal: Goal = goalOf(problem)): Program
       ({ item: variant, index: v }): VariantProgram => ({
         index: v,
         id: variant.id,
-        blocks: byId(variant.blocks).map(({ item: block, index: b }) =>
-          undominated(compileBlock(problem, model, block, b, scales, goal, tieShare), active),
+        ...flattened(
+          byId(variant.blocks).map(({ item: block, index: b }) => ({
+            ...undominated(compileBlock(problem, model, block, scales, goal, tieShare), active),
+            index: b,
+          })),
         ),
       }),
     )
@@ -121,11 +131,10 @@ function compileBlock(
   problem: Problem,
   model: ProblemModel,
   block: ProblemBlock,
-  index: number,
   scales: Scales,
   goal: Goal,
   tieShare: number,
-): BlockProgram {
+): BlockColumns {
   const sorted = byId(block.choices)
   const column = (value: (choice: ProblemBlock['choices'][number]) => number) =>
     Float64Array.from(sorted, ({ item }) => value(item))
@@ -151,14 +160,37 @@ function compileBlock(
         return goal.model === model.id ? loss[i]! : 0
     }
   })
-  return { index, choice: Int32Array.from(sorted, (entry) => entry.index), cost, latency, memory, loss }
+  return { choice: Int32Array.from(sorted, (entry) => entry.index), cost, latency, memory, loss }
+}
+
+function flattened(blocks: readonly (BlockColumns & { readonly index: number })[]) {
+  const start = new Int32Array(blocks.length + 1)
+  blocks.forEach((block, b) => {
+    start[b + 1] = start[b]! + block.cost.length
+  })
+  const join = <T extends Int32Array | Float64Array>(into: T, column: (block: BlockColumns) => T): T => {
+    blocks.forEach((block, b) => {
+      into.set(column(block), start[b]!)
+    })
+    return into
+  }
+  const size = start[blocks.length]!
+  return {
+    start,
+    block: Int32Array.from(blocks, (block) => block.index),
+    choice: join(new Int32Array(size), (block) => block.choice),
+    cost: join(new Float64Array(size), (block) => block.cost),
+    latency: join(new Float64Array(size), (block) => block.latency),
+    memory: join(new Float64Array(size), (block) => block.memory),
+    loss: join(new Float64Array(size), (block) => block.loss),
+  }
 }
 
 /**
  * Among plans with equally little latency, memory or CPU, the one with less loss is wanted. Those goals count whole steps, so
  * a share of the loss that stays below half a step in all decides ties and nothing else.
  */
-function lossShare(problem: Problem, goal: Goal): number {
+function lossShare(problem: Problem, goal: Goal, scales: Scales): number {
   if (goal.kind !== 'latency' && goal.kind !== 'memory' && goal.kind !== 'cpu') return 0
   let range = 0
   for (const model of problem.models) {
@@ -171,12 +203,16 @@ function lossShare(problem: Problem, goal: Goal): number {
     }
     range += widest
   }
-  return range > 0 ? 0.2 / (range * scalesOf(problem).loss.factor) : 0
+  return range > 0 ? 0.2 / (range * scales.loss.factor) : 0
 }
 
-/** `cores` 2.5 is two whole cores and a half one; each may be filled up to `utilisation`. */
+/**
+ * `cores` 2.5 is two whole cores and a half one; each may be filled up to `utilisation`.
+ *
+ * The product of three decimals is rounded by doubles, so the limit is wider by 1e-12 of itself.
+ */
 function coresOf(cores: number, utilisation: number | undefined, loadOfCore: number): number[] {
-  const share = (part: number) => Math.floor(part * (utilisation ?? UTILISATION) * loadOfCore + 1e-3)
+  const share = (part: number) => Math.floor(part * (utilisation ?? UTILISATION) * loadOfCore * (1 + 1e-12))
   const whole = Math.floor(cores)
   const limits = Array.from({ length: whole }, () => share(1))
   if (cores > whole) limits.push(share(cores - whole))
@@ -210,8 +246,16 @@ function scalesOf(problem: Problem): Scales {
     latency: scaleFor(values.latency, total.latency, 9),
     memory: scaleFor(values.memory, total.memory, 0),
     loss: scaleFor(values.loss, total.loss, 12),
-    rate: scaleFor(rates, Math.max(0, ...rates), 3),
+    rate: wholeRates(rates),
   }
+}
+
+const loadRateOf = (scale: Scale, rate: number): number => (scale.exact ? toSteps(scale, rate) : rate)
+
+/** Rates with up to three decimals as whole numbers; others as they are, for loads are compared with a tolerance. */
+function wholeRates(rates: readonly number[]): Scale {
+  const scale = scaleFor(rates, Math.max(0, ...rates), 3)
+  return scale.exact ? scale : { factor: 1, exact: false }
 }
 
 const largestBlockCount = (problem: Problem): number =>

@@ -1,4 +1,4 @@
-import type { BlockProgram } from './compile.ts'
+import type { BlockColumns } from './compile.ts'
 
 /** How many kept choices a new one is compared with in the general case; more would only drop a few more. */
 const COMPARED = 2000
@@ -9,9 +9,9 @@ const COMPARED = 2000
  * What no limit looks at decides between equals, so that of two equally good choices the lighter one stays.
  */
 export function undominated(
-  block: BlockProgram,
+  block: BlockColumns,
   active: { readonly latency: boolean; readonly memory: boolean; readonly loss: boolean },
-): BlockProgram {
+): BlockColumns {
   const { cost, latency, memory, loss } = block
   const order = Array.from(cost, (_, i) => i).sort(
     (a, b) =>
@@ -42,7 +42,6 @@ export function undominated(
   }
   const take = (column: Float64Array) => Float64Array.from(kept, (i) => column[i]!)
   return {
-    index: block.index,
     choice: Int32Array.from(kept, (i) => block.choice[i]!),
     cost: take(cost),
     latency: take(latency),

@@ -1,9 +1,12 @@
 import { planOf } from './answer.ts'
+import type { Program } from './compile.ts'
 import { compile } from './compile.ts'
 import { explain } from './infeasible.ts'
 import { parseProblem } from './parse.ts'
 import type { Plan, Problem } from './problem.ts'
-import { minimise } from './search.ts'
+import { type SearchResult, search } from './search.ts'
+
+const minimise = (program: Program): SearchResult => search(program, { deadline: performance.now() + 5000 })
 
 export interface SolveOptions {
   /** for an infeasible problem, give the plan that breaks the named limit by the least and keeps the others */

@@ -4,10 +4,11 @@ import { join } from 'node:path'
 import { type ModelId, type Progress, silentProgress } from '../base/index.ts'
 import type { Tensors } from '../engine/index.ts'
 import type { ManifestBlock, Zoo } from '../zoo/index.ts'
+import { latencies, undisturbed } from './latency.ts'
 import { type Measuring, startMeasuring } from './measuring.ts'
-import type { LatencyResult, MemoryResult } from './measuring-process.ts'
+import type { Effort, LatencyResult, MemoryResult } from './measuring-process.ts'
 import type { Device, Measurement, Size } from './rows.ts'
-import { median, quantile } from './statistics.ts'
+import { median } from './statistics.ts'
 
 /** The descendants of one block, to be measured against each other on recorded inputs. */
 export interface MeasureJob {
@@ -26,18 +27,12 @@ export interface MeasureOptions {
   readonly effort?: Effort | undefined
 }
 
-/** How long to look: rounds over all that is compared, and the time that each gets in a round. */
-export interface Effort {
-  readonly rounds: number
-  readonly sliceMs: number
-}
-
 export type Costs = Pick<
   Measurement,
   'latencyP50Ms' | 'latencyP95Ms' | 'anonymousBytes' | 'mappedBytes' | 'loadMs' | 'samples' | 'memoryMethod'
 >
 
-const EFFORT: Effort = { rounds: 9, sliceMs: 25 }
+const EFFORT: Effort = { leastRounds: 9, mostRounds: 30, sliceMs: 20 }
 /** Sessions that are compared at once; more would not fit into the memory of a small machine. */
 const GROUP_BYTES = 400e6
 /** Small networks are loaded several times, so that the noise of the process (some 0.3 MB) is shared among them. */
@@ -47,10 +42,9 @@ const MOST_COPIES = 16
 /**
  * Measures all descendants of blocks on this machine: latency in milliseconds with one thread, memory, load time.
  *
- * Times on a busy machine drift by a factor of two within minutes, ratios measured in turns do not. So the originals of all
- * blocks are measured in turns with each other, which gives the scale, and each descendant in turns with its own original:
- * its latency is the median over rounds of (its median in the round / the original's median in the round), times the
- * original's latency. p95 is scaled alike.
+ * Times on a busy machine drift by a factor of two within minutes, ratios measured in turns hardly do. So the originals of
+ * all blocks are measured in turns with each other, which gives the scale (the median of undisturbed runs), and each
+ * descendant in turns with its own original: its latency is that ratio (`ratioOf`) times the original's latency.
  *
  * Each descendant is loaded as it will be served: optimised, saved as `.ort`, mapped. Memory is what a fresh process grows
  * by: anonymous bytes, and resident pages of the mapped file. Nothing else of ours should run meanwhile.
@@ -58,7 +52,7 @@ const MOST_COPIES = 16
  * @throws BlockscaleError ZOO_DAMAGED, ENGINE_FAILED
  */
 export async function measureDescendants(jobs: readonly MeasureJob[], options: MeasureOptions): Promise<Measurement[]> {
-  const { zoo, device, signal } = options
+  const { device, signal } = options
   const progress = options.progress ?? silentProgress
   const effort = options.effort ?? EFFORT
   const compiled = await compileAll(jobs, options, progress)
@@ -80,13 +74,13 @@ export async function measureDescendants(jobs: readonly MeasureJob[], options: M
     const originals = await measuring.latency({
       paths: compiled.map((paths) => paths[0]!),
       feeds: jobs.map(({ feeds }) => feeds),
-      ...effort,
+      effort,
     })
     const rows: Measurement[] = []
     for (const [j, { model, block, size, feeds }] of jobs.entries()) {
       const paths = compiled[j]!
-      const scale = median(originals[j]!.rounds.flat())
-      const latency = scaled(await measuring.latency({ paths, feeds: [feeds], ...effort }), scale)
+      const scale = undisturbed(originals[j]!.rounds)
+      const latency = scaled(await measuring.latency({ paths, feeds: [feeds], effort }), scale)
       for (const [i, descendant] of block.descendants.entries()) {
         rows.push({
           model,
@@ -169,12 +163,12 @@ export async function measureWholes(
       const results: LatencyResult[][] = []
       for (const group of groups) {
         const groupPaths = [0, ...group].map((i) => paths[i]!)
-        results.push(await measuring.latency({ paths: groupPaths, feeds: [feeds], ...effort }))
+        results.push(await measuring.latency({ paths: groupPaths, feeds: [feeds], effort }))
         progress.advance(group.length)
       }
       return results
     })
-    const scale = median(measured.flatMap(([first]) => first!.rounds.flat()))
+    const scale = median(measured.map(([first]) => undisturbed(first!.rounds)))
     const costs = new Map<string, Costs>()
     for (const [g, group] of groups.entries()) {
       const latency = scaled(measured[g]!, scale)
@@ -217,22 +211,18 @@ const memoryColumns = ({ anonymousBytes, mappedBytes, method }: MemoryResult) =>
   memoryMethod: method,
 })
 
-/** Latencies as ratios to the first, round by round, times the `scale` of the first. */
 function scaled(
   results: readonly LatencyResult[],
-  scale: number,
+  firstMs: number,
 ): Pick<Costs, 'latencyP50Ms' | 'latencyP95Ms' | 'loadMs' | 'samples'>[] {
-  const base = results[0]!.rounds.map(median)
-  return results.map(({ loadMs, rounds }) => ({
-    latencyP50Ms: scale * median(rounds.map((times, r) => median(times) / base[r]!)),
-    latencyP95Ms:
-      scale *
-      quantile(
-        rounds.flatMap((times, r) => times.map((time) => time / base[r]!)),
-        0.95,
-      ),
-    loadMs,
-    samples: rounds.flat().length,
+  return latencies(
+    results.map(({ rounds }) => rounds),
+    firstMs,
+  ).map(({ p50Ms, p95Ms, samples }, i) => ({
+    latencyP50Ms: p50Ms,
+    latencyP95Ms: p95Ms,
+    loadMs: results[i]!.loadMs,
+    samples,
   }))
 }
 

@@ -1,4 +1,5 @@
 import { openSession, type Session, type Tensors } from '../engine/index.ts'
+import { type Rounds, ratioError } from './latency.ts'
 import { readMemory } from './memory.ts'
 import { median } from './statistics.ts'
 
@@ -14,9 +15,16 @@ export type MeasuringCall =
       /** the first is what the others are compared with */
       readonly paths: readonly string[]
       readonly feeds: readonly (readonly Tensors[])[]
-      readonly rounds: number
-      readonly sliceMs: number
+      readonly effort: Effort
     }
+
+/** How long to look: rounds over all that is compared, and the time that each gets in a round. */
+export interface Effort {
+  readonly leastRounds: number
+  /** where ratios are still uncertain after the least */
+  readonly mostRounds: number
+  readonly sliceMs: number
+}
 
 export interface MemoryResult {
   readonly anonymousBytes: number
@@ -26,14 +34,17 @@ export interface MemoryResult {
 
 export interface LatencyResult {
   readonly loadMs: number
-  /** times of single runs in milliseconds, round by round */
-  readonly rounds: readonly (readonly number[])[]
+  readonly rounds: Rounds
 }
 
 export type MeasuringAnswer = { readonly result: null | MemoryResult | LatencyResult[] } | { readonly error: string }
 
 const WARM_RUNS = 3
 const LOADS = 3
+/** runs of one network in one slice */
+const MOST_RUNS = 200
+/** standard error of a latency ratio with which rounds may end */
+const SURE = 0.01
 
 process.on('message', (call: MeasuringCall) => {
   handle(call).then(
@@ -93,12 +104,7 @@ async function settle(): Promise<void> {
 }
 
 /** Each in turn for a slice of time, in several rounds, so that the drift of a busy machine hits all alike. */
-async function latencyOf({
-  paths,
-  feeds,
-  rounds,
-  sliceMs,
-}: MeasuringCall & { kind: 'latency' }): Promise<LatencyResult[]> {
+async function latencyOf({ paths, feeds, effort }: MeasuringCall & { kind: 'latency' }): Promise<LatencyResult[]> {
   const sessions: Session[] = []
   const results: { loadMs: number; rounds: number[][] }[] = []
   for (const path of paths) {
@@ -112,17 +118,20 @@ async function latencyOf({
     }
     results.push({ loadMs: median(loads), rounds: [] })
   }
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 1; round <= effort.mostRounds; round++) {
     for (const [i, session] of sessions.entries()) {
-      results[i]!.rounds.push(await slice(session, feeds[i % feeds.length]!, sliceMs))
+      results[i]!.rounds.push(await slice(session, feeds[i % feeds.length]!, effort.sliceMs))
     }
+    if (round >= effort.leastRounds && results.every(({ rounds }) => isCertain(rounds, results[0]!.rounds))) break
   }
   for (const session of sessions) await session.release()
   return results
 }
 
+const isCertain = (rounds: Rounds, reference: Rounds): boolean => ratioError(rounds, reference) < SURE
+
+/** The first run of a slice finds its weights pushed out of the caches; it counts, since the service has such runs too. */
 async function slice(session: Session, feeds: readonly Tensors[], sliceMs: number): Promise<number[]> {
-  await session.run(feeds[0]!) // brings caches back from the one before
   const times: number[] = []
   const end = performance.now() + sliceMs
   do {
@@ -130,6 +139,6 @@ async function slice(session: Session, feeds: readonly Tensors[], sliceMs: numbe
     const started = performance.now()
     await session.run(given)
     times.push(performance.now() - started)
-  } while (times.length < 3 || (performance.now() < end && times.length < 200))
+  } while (times.length < 2 || (performance.now() < end && times.length < MOST_RUNS))
   return times
 }

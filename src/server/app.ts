@@ -52,6 +52,7 @@ export function createApplication(runtime: Runtime, options: AppOptions = {}): A
   const logger = options.logger ?? createLogger('silent')
   const service: Service = {
     runtime,
+    models: cachedModels(runtime),
     limits,
     gate: openGate(limits),
     feed,
@@ -89,6 +90,24 @@ export function createApplication(runtime: Runtime, options: AppOptions = {}): A
       feed.close()
       await streams.close()
     },
+  }
+}
+
+const MODELS_MS = 500
+
+/** The runtime looks at the zoo's files for each answer; recorders and cameras ask many times in a second. */
+function cachedModels(runtime: Runtime): Service['models'] {
+  let models = runtime.models()
+  let until = 0
+  runtime.events(() => {
+    until = 0
+  })
+  return () => {
+    if (performance.now() > until) {
+      models = runtime.models()
+      until = performance.now() + MODELS_MS
+    }
+    return models
   }
 }
 

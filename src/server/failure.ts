@@ -13,18 +13,18 @@ export const failureShapeOf = (path: string): FailureShape =>
       ? 'deepstack'
       : 'native'
 
-/** What went wrong, in words of ours, whoever threw it: our rooms, zod, multer or Express's body parser. */
+/** What went wrong, in words of ours, whoever threw it: our rooms, zod, multer or Express. */
 export function failureOf(thrown: unknown): BlockscaleError {
   if (thrown instanceof BlockscaleError) return thrown
   if (thrown instanceof ZodError) return new BlockscaleError('USAGE', wordsOf(thrown))
   // multer's errors carry no status of their own
   if (thrown instanceof MulterError) {
     const large = thrown.code === 'LIMIT_FILE_SIZE'
-    return new BlockscaleError(large ? 'PICTURE_TOO_LARGE' : 'USAGE', `the form cannot be read: ${thrown.message}`)
+    return new BlockscaleError(large ? 'BODY_TOO_LARGE' : 'USAGE', `the form cannot be read: ${thrown.message}`)
   }
-  if (isHttpError(thrown)) {
-    if (thrown.status === 413) return new BlockscaleError('PICTURE_TOO_LARGE', 'the body is larger than is allowed')
-    if (thrown.status < 500) return new BlockscaleError('USAGE', `the body cannot be read: ${thrown.message}`)
+  // Express itself: a path that cannot be decoded
+  if (isHttpError(thrown) && thrown.status < 500) {
+    return new BlockscaleError('USAGE', `the request cannot be read: ${thrown.message}`)
   }
   // busboy reports a broken form as a plain Error
   if (thrown instanceof Error && /multipart|form|boundary|malformed part/i.test(thrown.message)) {

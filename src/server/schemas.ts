@@ -9,6 +9,11 @@ export const name = z
   .refine(isName, 'must be 1 to 64 letters, digits, dots, dashes or underscores')
   .meta({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$' })
 
+/** Ids of workloads; the service itself makes `default:<model>`. */
+export const workloadName = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/, 'must be 1 to 128 letters, digits, dots, colons, dashes or underscores')
+
 const positive = z.number().positive()
 const size = z.tuple([z.int(), z.int()]).meta({ description: 'height, width' })
 
@@ -16,13 +21,13 @@ export const workload = z
   .strictObject({
     model: name.meta({ description: 'a model that is built in the zoo' }),
     maxLatencyMs: positive.optional().meta({ description: 'limit for the time of one picture' }),
-    rate: positive.optional().meta({ description: 'pictures per second' }),
+    rate: z.number().nonnegative().optional().meta({ description: 'pictures per second' }),
     weight: positive.optional().meta({ description: 'how much the quality of this model counts; 1 unless given' }),
     minQuality: z.number().optional().meta({ description: 'floor, in the metric of the model' }),
   })
   .meta({ id: 'Workload', example: { model: 'mobilenetv2', maxLatencyMs: 20, rate: 15 } })
 
-export const namedWorkload = workload.extend({ id: name }).meta({ id: 'NamedWorkload' })
+export const namedWorkload = workload.extend({ id: workloadName }).meta({ id: 'NamedWorkload' })
 
 export const budget = z
   .strictObject({
@@ -117,7 +122,7 @@ export const change = z
 
 export const whatIf = z
   .strictObject({
-    workloads: z.record(name, workload).optional().meta({ description: 'in place of the workloads in force' }),
+    workloads: z.record(workloadName, workload).optional().meta({ description: 'in place of the workloads in force' }),
     budget: budget.optional(),
     objective: z.enum(['quality', 'latency', 'memory', 'cpu']).optional(),
   })

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Logger } from 'pino'
-import type { Runtime } from '../runtime/index.ts'
+import type { ModelSummary, Runtime } from '../runtime/index.ts'
 import type { EventFeed } from './event-feed.ts'
 import type { Gate } from './gate.ts'
 import type { Limits } from './limits.ts'
@@ -8,6 +8,8 @@ import type { Limits } from './limits.ts'
 /** What every route works with. */
 export interface Service {
   readonly runtime: Runtime
+  /** The models of the zoo; read anew after each event and once in a while, not for each request. */
+  models(): readonly ModelSummary[]
   readonly limits: Limits
   readonly gate: Gate
   readonly feed: EventFeed

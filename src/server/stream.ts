@@ -90,7 +90,7 @@ function accept(
     if (service.stopping.aborted) throw new BlockscaleError('OVERLOADED', 'the service is stopping')
     if (open >= service.limits.streams) throw new BlockscaleError('OVERLOADED', `${open} streams are open already`)
     const models = modelList(service, url.searchParams.get('models') ?? '')
-    const known = new Set(service.runtime.models().map((each) => each.model))
+    const known = new Set(service.models().map((each) => each.model))
     const unknown = models.find((model) => !known.has(model))
     if (unknown) throw new BlockscaleError('MODEL_UNKNOWN', `there is no model ${unknown} in the zoo`)
     return { models }

@@ -1,7 +1,8 @@
-import express, { type Request, type RequestHandler, type Response } from 'express'
+import type { Request, RequestHandler, Response } from 'express'
 import multer from 'multer'
 import { BlockscaleError } from '../base/index.ts'
 import { decodePicture, type Picture } from '../tensor/index.ts'
+import { rawBody } from './body.ts'
 import { readPictureHeader } from './picture-header.ts'
 import type { Service } from './service.ts'
 
@@ -34,7 +35,7 @@ export function readUpload(service: Service, modelsOf: (request: Request) => rea
       headerPairs: 32,
     },
   }).any()
-  const raw = express.raw({ type: () => true, limit: limits.bodyBytes })
+  const raw = rawBody(limits.bodyBytes)
   return [
     countUpload(service, modelsOf),
     (request, response, next) => (request.is('multipart/form-data') ? form : raw)(request, response, next),

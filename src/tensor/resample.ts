@@ -44,14 +44,30 @@ const shapes: Readonly<Record<Exclude<Kernel, 'nearest'>, Shape>> = {
  * pixels down to about twice the target, which costs one addition for each byte.
  */
 export function resample(picture: Picture, region: Region, width: number, height: number, kernel: Kernel): Picture {
-  const whole = isWhole(region, width, height)
-  if (whole) return crop(picture, region)
+  if (isWhole(region, width, height)) return crop(picture, region)
   if (kernel === 'nearest') return nearest(picture, region, width, height)
   const factor = shapes[kernel].widens ? Math.floor(Math.min(region.width / width, region.height / height) / 2) : 1
   if (factor < 2) return convolve(picture, region, width, height, shapes[kernel])
-  const { x, y, width: w, height: h } = region
-  const smaller = { x: x / factor, y: y / factor, width: w / factor, height: h / factor }
-  return convolve(average(picture, factor), smaller, width, height, shapes[kernel])
+  const part = wholeBounds(picture, region)
+  const smaller = {
+    x: (region.x - part.x) / factor,
+    y: (region.y - part.y) / factor,
+    width: region.width / factor,
+    height: region.height / factor,
+  }
+  return convolve(average(picture, part, factor), smaller, width, height, shapes[kernel])
+}
+
+/** The pixels that a region touches. */
+function wholeBounds(picture: Picture, { x, y, width, height }: Region): Region {
+  const left = Math.max(0, Math.floor(x))
+  const top = Math.max(0, Math.floor(y))
+  return {
+    x: left,
+    y: top,
+    width: Math.min(picture.width, Math.ceil(x + width)) - left,
+    height: Math.min(picture.height, Math.ceil(y + height)) - top,
+  }
 }
 
 /** The whole picture at another size. */
@@ -97,39 +113,33 @@ function nearest(picture: Picture, region: Region, width: number, height: number
   return { width, height, data }
 }
 
-/** The mean of each `factor` × `factor` pixels; at the right and bottom of those that there are. */
-function average(picture: Picture, factor: number): Picture {
+/** The mean of each `factor` × `factor` pixels of a part with whole bounds; at its right and bottom of those that there are. */
+function average(picture: Picture, part: Region, factor: number): Picture {
   const channels = picture.data.length / (picture.width * picture.height)
-  const width = Math.ceil(picture.width / factor)
-  const height = Math.ceil(picture.height / factor)
+  const width = Math.ceil(part.width / factor)
+  const height = Math.ceil(part.height / factor)
   const data = new Uint8Array(width * height * channels)
-  const sums = new Uint32Array(width * channels)
-  const stride = picture.width * channels
+  const sums = new Float64Array(width * channels)
+  const addLine = channels === 3 ? addColours : addValues
   for (let row = 0; row < height; row++) {
-    const rows = Math.min(factor, picture.height - row * factor)
+    const rows = Math.min(factor, part.height - row * factor)
     sums.fill(0)
     for (let r = 0; r < rows; r++) {
-      const line = picture.data.subarray((row * factor + r) * stride, (row * factor + r + 1) * stride)
-      if (channels === 3) addLine3(line, sums, factor, picture.width)
-      else
-        for (let x = 0; x < stride; x++)
-          sums[Math.floor(x / channels / factor) * channels + (x % channels)]! += line[x]!
+      const from = ((part.y + row * factor + r) * picture.width + part.x) * channels
+      addLine(picture.data.subarray(from, from + part.width * channels), sums, factor, channels)
     }
-    for (let column = 0; column < width; column++) {
-      const count = rows * Math.min(factor, picture.width - column * factor)
-      for (let c = 0; c < channels; c++) {
-        const i = column * channels + c
-        data[row * width * channels + i] = (sums[i]! + count / 2) / count
-      }
-    }
+    const share = 1 / (rows * factor)
+    const last = 1 / (rows * (part.width - (width - 1) * factor))
+    const to = row * width * channels
+    for (let i = 0; i < sums.length - channels; i++) data[to + i] = sums[i]! * share + 0.5
+    for (let i = sums.length - channels; i < sums.length; i++) data[to + i] = sums[i]! * last + 0.5
   }
   return { width, height, data }
 }
 
-function addLine3(line: Uint8Array, sums: Uint32Array, factor: number, width: number): void {
-  let source = 0
-  for (let x = 0, target = 0; x < width; x += factor, target += 3) {
-    const end = 3 * Math.min(x + factor, width)
+function addColours(line: Uint8Array, sums: Float64Array, factor: number): void {
+  for (let source = 0, target = 0; source < line.length; target += 3) {
+    const end = Math.min(source + 3 * factor, line.length)
     let r = 0
     let g = 0
     let b = 0
@@ -142,6 +152,10 @@ function addLine3(line: Uint8Array, sums: Uint32Array, factor: number, width: nu
     sums[target + 1]! += g
     sums[target + 2]! += b
   }
+}
+
+function addValues(line: Uint8Array, sums: Float64Array, factor: number, channels: number): void {
+  for (let i = 0; i < line.length; i++) sums[Math.floor(i / channels / factor) * channels + (i % channels)]! += line[i]!
 }
 
 /** For each target pixel, `taps` source pixels from `starts[i]` on with their weights. */

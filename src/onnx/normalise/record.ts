@@ -1,30 +1,30 @@
 import type { Tensor, TensorType } from '../../tensor/index.ts'
 import type { Model } from '../graph.ts'
 import type { Runner } from '../runner.ts'
+import { shapeOnlyValues } from './shape-only.ts'
 
-/** What one run showed: the shape and type of every value, and the contents of those that were asked for. */
+/** What one run showed: shape and type of every value, contents of shape computations and of the outputs. */
 export interface Recording {
   readonly shapes: ReadonlyMap<string, readonly number[]>
   readonly types: ReadonlyMap<string, TensorType>
+  /** values that depend on shapes only, never on what the inputs hold */
   readonly contents: ReadonlyMap<string, Tensor>
+  readonly outputs: ReadonlyMap<string, Tensor>
 }
 
 /** Runs a model once with every value as an output: exact shapes without any shape rules of our own. */
-export async function record(
-  model: Model,
-  run: Runner,
-  feeds: Readonly<Record<string, Tensor>>,
-  keep: (value: string) => boolean,
-): Promise<Recording> {
+export async function record(model: Model, run: Runner, feeds: Readonly<Record<string, Tensor>>): Promise<Recording> {
   const { nodes, outputs } = model.graph
   const inside = nodes.filter(({ op }) => !op.startsWith('Sequence') && !op.startsWith('Optional'))
   const wanted = new Set([...inside.flatMap((node) => node.outputs), ...outputs.map(({ name }) => name)])
   wanted.delete('')
-  const values = Object.entries({ ...feeds, ...(await run(model, feeds, [...wanted])) })
+  const values = new Map(Object.entries({ ...feeds, ...(await run(model, feeds, [...wanted])) }))
+  const bySize = shapeOnlyValues(model.graph)
   return {
-    shapes: new Map(values.map(([name, { dims }]) => [name, [...dims]])),
-    types: new Map(values.map(([name, { type }]) => [name, type])),
-    contents: new Map(values.filter(([name]) => keep(name))),
+    shapes: new Map([...values].map(([name, { dims }]) => [name, [...dims]])),
+    types: new Map([...values].map(([name, { type }]) => [name, type])),
+    contents: new Map([...values].filter(([name]) => bySize.has(name))),
+    outputs: new Map(outputs.map(({ name }) => [name, values.get(name)!])),
   }
 }
 

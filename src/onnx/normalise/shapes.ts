@@ -1,34 +1,8 @@
 import { longs, numbersOf, type Tensor, toBytes } from '../../tensor/index.ts'
-import { type Graph, intAttribute, isOp, type Model, valuesRead } from '../graph.ts'
+import { intAttribute, isOp, type Model } from '../graph.ts'
 import { freshNames, withGraph } from '../rewrite.ts'
 import type { Recording } from './record.ts'
-
-const RANDOM = new Set([
-  'RandomNormal',
-  'RandomUniform',
-  'RandomNormalLike',
-  'RandomUniformLike',
-  'Multinomial',
-  'Bernoulli',
-])
-
-/** Values that depend on the shapes of the inputs at most, never on their contents. */
-export function shapeOnlyValues(graph: Graph): ReadonlySet<string> {
-  const bySize = new Set(graph.initializers.keys())
-  const found = new Set<string>()
-  for (const node of graph.nodes) {
-    const known =
-      !RANDOM.has(node.op) && (isOp(node, 'Shape', 'Size') || valuesRead(node).every((value) => bySize.has(value)))
-    // DequantizeLinear of a weight: stays, or the weight would be stored as floats.
-    if (!known || node.op === 'DequantizeLinear') continue
-    for (const output of node.outputs) {
-      bySize.add(output)
-      found.add(output)
-    }
-  }
-  found.delete('')
-  return found
-}
+import { shapeOnlyValues } from './shape-only.ts'
 
 /** Shape computations that gave the same in every probe run become constants. */
 export function foldShapes(model: Model, probes: readonly Recording[]): Model {

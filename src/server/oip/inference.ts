@@ -1,7 +1,7 @@
-import express from 'express'
 import { z } from 'zod'
 import { BlockscaleError } from '../../base/index.ts'
 import type { Inference, ModelSummary } from '../../runtime/index.ts'
+import { rawBody } from '../body.ts'
 import { type Route, route } from '../route.ts'
 import { findModel } from '../routes/models.ts'
 import { name } from '../schemas.ts'
@@ -57,10 +57,7 @@ export function inferenceRoutes(service: Service): Route[] {
         { type: 'application/octet-stream', schema: { type: 'string', format: 'binary' } },
       ],
       errors: ['MODEL_UNKNOWN', 'TENSOR_INVALID', 'OVERLOADED', 'DEADLINE_EXCEEDED'],
-      before: [
-        countUpload(service, (request) => [String(request.params.model)]),
-        express.raw({ type: () => true, limit: limits.bodyBytes }),
-      ],
+      before: [countUpload(service, (request) => [String(request.params.model)]), rawBody(limits.bodyBytes)],
       async handle({ params, request, response }) {
         const since = performance.now()
         const model = modelOf(service, params)

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { BlockscaleError } from '../../base/index.ts'
+import { jsonBody } from '../body.ts'
 import { type Route, route } from '../route.ts'
-import { jsonBody } from '../routes/json-body.ts'
 import { findModel } from '../routes/models.ts'
 import { name } from '../schemas.ts'
 import type { Service } from '../service.ts'
@@ -19,7 +19,7 @@ export function repositoryRoutes(service: Service): Route[] {
   const { runtime } = service
   const params = z.object({ model: name })
   const done = z.object({ name: z.string(), load: z.boolean() })
-  const before = [jsonBody(service)]
+  const before = [jsonBody(service.limits.jsonBytes)]
   return [
     route({
       method: 'post',
@@ -30,7 +30,7 @@ export function repositoryRoutes(service: Service): Route[] {
       before,
       answer: z.array(entry),
       handle: ({ body }) =>
-        runtime
+        service
           .models()
           .map((model): z.infer<typeof entry> => {
             const ready = isReady(service, model)

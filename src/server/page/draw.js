@@ -2,6 +2,8 @@
 
 const palette = ['#ff5d5d', '#ffb000', '#33c27f', '#3aa0ff', '#b57bff', '#ff7ab8', '#00c2c7', '#c0d62f']
 const colourOf = (index) => palette[index % palette.length]
+/** A label keeps its colour from frame to frame. */
+const colourOfLabel = (label) => colourOf([...label].reduce((sum, letter) => sum + letter.charCodeAt(0), 0))
 
 /** Draws `picture` (anything that canvas draws) and the answers for it; the canvas gets the size of the picture. */
 export async function draw(canvas, picture, answers) {
@@ -29,12 +31,13 @@ function drawBoxes(context, boxes, scale) {
   context.font = `600 ${size}px system-ui, sans-serif`
   context.textBaseline = 'top'
   for (const box of boxes) {
-    const [x, y] = [box.xMin * scale, box.yMin * scale]
-    context.strokeStyle = colourOf(box.index)
-    context.strokeRect(x, y, (box.xMax - box.xMin) * scale, (box.yMax - box.yMin) * scale)
+    const [x, y, right, bottom] = box.box.map((value) => value * scale)
+    const colour = colourOfLabel(box.label)
+    context.strokeStyle = colour
+    context.strokeRect(x, y, right - x, bottom - y)
     const text = `${box.label || 'face'} ${Math.round(100 * box.score)} %`
     const above = Math.max(0, y - size * 1.3)
-    context.fillStyle = colourOf(box.index)
+    context.fillStyle = colour
     context.fillRect(x - line / 2, above, context.measureText(text).width + size * 0.6, size * 1.3)
     context.fillStyle = '#000'
     context.fillText(text, x + size * 0.3, above + size * 0.15)
@@ -42,7 +45,7 @@ function drawBoxes(context, boxes, scale) {
     for (let i = 0; i + 1 < points.length; i += 2) {
       context.beginPath()
       context.arc(points[i] * scale, points[i + 1] * scale, line * 1.2, 0, 2 * Math.PI)
-      context.fillStyle = colourOf(box.index)
+      context.fillStyle = colour
       context.fill()
     }
   }

@@ -101,7 +101,7 @@ export function deepstackRoutes(service: Service): Route[] {
       before: readUpload(service, () => []),
       handle({ request }) {
         checkKey(service, request)
-        const models = service.runtime.models().filter((each) => each.loaded && isCustom(each))
+        const models = service.models().filter((each) => each.loaded && isCustom(each))
         return { success: true, models: models.map((each) => each.model), duration: 0 }
       },
     }),
@@ -116,7 +116,7 @@ export function deepstackRoutes(service: Service): Route[] {
       answer: detections,
       errors: ['MODEL_UNKNOWN', 'PICTURE_UNREADABLE', 'OVERLOADED'],
       handle({ params, request, response }) {
-        const model = service.runtime.models().find((each) => each.model === params.model)
+        const model = service.models().find((each) => each.model === params.model)
         if (!model || !isCustom(model)) {
           throw new BlockscaleError('MODEL_UNKNOWN', `there is no model ${params.model} that finds or names objects`)
         }
@@ -140,7 +140,7 @@ const isCustom = ({ task }: ModelSummary): boolean =>
 
 /** The model for a task: one that answers before one that would have to be loaded. */
 function choose(service: Service, task: TaskName): ModelSummary | undefined {
-  const candidates = service.runtime.models().filter((each) => each.task === task)
+  const candidates = service.models().filter((each) => each.task === task)
   return candidates.find((each) => each.loaded && !each.reason) ?? candidates.find((each) => each.loaded)
 }
 

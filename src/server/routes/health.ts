@@ -10,7 +10,7 @@ export interface Readiness {
 /** Ready means: every model that somebody asked for answers, and the service is not stopping. */
 export function readiness(service: Service): Readiness {
   if (service.stopping.aborted) return { ready: false, reason: 'the service is stopping' }
-  const waiting = service.runtime.models().find((each) => each.loaded && each.reason !== undefined)
+  const waiting = service.models().find((each) => each.loaded && each.reason !== undefined)
   if (waiting) return { ready: false, reason: `${waiting.model}: ${waiting.reason}` }
   const failed = service.runtime.live().models.find((each) => each.state === 'failed')
   if (failed) return { ready: false, reason: `${failed.model} has failed` }

@@ -13,7 +13,7 @@ export function modelRoutes(service: Service): Route[] {
       tag: 'models',
       summary: 'The models of the zoo, with their blocks and descendants',
       answer: z.object({ models: z.array(modelSummary) }),
-      handle: () => ({ models: service.runtime.models().map(modelJson) }),
+      handle: () => ({ models: service.models().map(modelJson) }),
     }),
     route({
       method: 'get',
@@ -30,7 +30,7 @@ export function modelRoutes(service: Service): Route[] {
 
 /** @throws BlockscaleError MODEL_UNKNOWN, also when the model is built but no workload asks for it and `loaded` is wanted */
 export function findModel(service: Service, model: string): ModelSummary {
-  const found = service.runtime.models().find((each) => each.model === model)
+  const found = service.models().find((each) => each.model === model)
   if (!found) throw new BlockscaleError('MODEL_UNKNOWN', `there is no model ${model} in the zoo`)
   return found
 }

@@ -1,9 +1,9 @@
 import type { z } from 'zod'
 import type { Live } from '../../runtime/index.ts'
+import { jsonBody } from '../body.ts'
 import { type Route, route } from '../route.ts'
 import { budget, budgetInUse, change, livePlan, plan, whatIf } from '../schemas.ts'
 import type { Service } from '../service.ts'
-import { jsonBody } from './json-body.ts'
 
 /** The budget of all models together, the plan that it led to, and what another would lead to. */
 export function planRoutes(service: Service): Route[] {
@@ -25,7 +25,7 @@ export function planRoutes(service: Service): Route[] {
       description:
         'The whole budget is replaced: a field that is absent is no limit any more. When no plan fits, nothing changes and the answer says which limit is short by how much.',
       body: budget,
-      before: [jsonBody(service)],
+      before: [jsonBody(service.limits.jsonBytes)],
       answer: change.extend({ budget: budgetInUse }),
       errors: ['PLAN_INFEASIBLE'],
       async handle({ body }) {
@@ -48,7 +48,7 @@ export function planRoutes(service: Service): Route[] {
       summary: 'The plan that other wishes or another budget would get; nothing changes',
       description: 'An infeasible plan is an answer here: `infeasible` says which limit and the least that would do.',
       body: whatIf,
-      before: [jsonBody(service)],
+      before: [jsonBody(service.limits.jsonBytes)],
       answer: plan,
       errors: ['MODEL_UNKNOWN'],
       handle: ({ body }) => runtime.whatIf(body),

@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import { BlockscaleError } from '../../base/index.ts'
 import type { Prediction, RequestOptions } from '../../runtime/index.ts'
+import { answerJson } from '../../tasks/index.ts'
 import type { Picture } from '../../tensor/index.ts'
-import { answerJson } from '../answer-json.ts'
 import { type AnswerJson, answer } from '../answer-schema.ts'
 import { failureJson, failureOf } from '../failure.ts'
 import { type Content, type Route, route } from '../route.ts'
@@ -43,8 +43,9 @@ export function optionsOf(asked: Asked): RequestOptions {
 export async function predictionJson(prediction: Prediction): Promise<AnswerJson> {
   const { plan, latencyMs, queueMs, quality, gear } = prediction
   const { width, height } = prediction.picture
-  const json = (await answerJson(prediction.answer)) as Pick<AnswerJson, 'task'>
-  return { ...json, picture: { width, height }, plan, latencyMs, queueMs, quality, gear }
+  const json = await answerJson(prediction.answer)
+  const served = { picture: { width, height }, plan, latencyMs, queueMs, quality, gear }
+  return { task: prediction.answer.task, ...json, ...served } as AnswerJson
 }
 
 const frameAnswer = z

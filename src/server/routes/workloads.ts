@@ -1,11 +1,11 @@
 import { z } from 'zod'
 import { BlockscaleError } from '../../base/index.ts'
+import { jsonBody } from '../body.ts'
 import { type Route, route } from '../route.ts'
-import { change, name, namedWorkload, workload } from '../schemas.ts'
+import { change, namedWorkload, workload, workloadName } from '../schemas.ts'
 import type { Service } from '../service.ts'
-import { jsonBody } from './json-body.ts'
 
-const params = z.object({ id: name })
+const params = z.object({ id: workloadName })
 
 /** The standing wishes of applications; each change plans anew. */
 export function workloadRoutes(service: Service): Route[] {
@@ -41,7 +41,7 @@ export function workloadRoutes(service: Service): Route[] {
       description: 'When no plan fits, nothing changes and the answer says which limit is short by how much.',
       params,
       body: workload,
-      before: [jsonBody(service)],
+      before: [jsonBody(service.limits.jsonBytes)],
       answer: change.extend({ workload: namedWorkload }),
       errors: ['MODEL_UNKNOWN', 'PLAN_INFEASIBLE'],
       async handle({ params: { id }, body }) {
