@@ -28,6 +28,9 @@ export async function record(model: Model, run: Runner, feeds: Readonly<Record<s
   }
 }
 
+/** Outputs that vary by less than this are measured against it: a sigmoid near 0 has only rounding left (about 6e-8). */
+const LEAST_RANGE = 1e-3
+
 /**
  * Greatest difference between two tensors, relative to the range of the expected one; infinite when their shapes differ.
  *
@@ -50,5 +53,5 @@ export function largestDifference(expected: Tensor, actual: Tensor): number {
   if (largest === 0) return 0
   // A constant output has no range; then its own size is the measure.
   const range = high > low ? high - low : Math.abs(high)
-  return range > 0 && Number.isFinite(range) ? largest / range : largest
+  return largest / (Number.isFinite(range) ? Math.max(range, LEAST_RANGE) : 1)
 }
