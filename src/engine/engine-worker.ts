@@ -54,8 +54,7 @@ async function handle(message: Exclude<EngineCall, { kind: 'cancel' | 'stop' }>)
         sessions.delete(message.key)
         return { kind: 'released', call }
       case 'check':
-        await check(message)
-        return { kind: 'checked', call, ms: sharedNow() - started }
+        return { kind: 'checked', call, shapes: await check(message), ms: sharedNow() - started }
       case 'run': {
         const { outputs, stepMs } = await run(message)
         return { kind: 'outputs', call, outputs, startedAt: started, ms: sharedNow() - started, stepMs }
@@ -77,6 +76,7 @@ function sessionOf(key: string): Session {
 /** Runs a chain. Values stay in this thread; those that no later block reads are let go at once. */
 async function run(
   message: Omit<EngineCall & { kind: 'run' }, 'kind'>,
+  seen: (name: string, value: Tensor) => void = () => {},
 ): Promise<{ outputs: Tensors; stepMs: number[] }> {
   const chain = message.chain.map(sessionOf)
   const wanted = new Set(message.outputs)
@@ -97,7 +97,10 @@ async function run(
     }
     const needed = session.outputs.filter((name) => wanted.has(name) || (lastUse.get(name) ?? -1) > step)
     if (needed.length > 0) {
-      for (const [name, value] of Object.entries(await session.run(feeds, needed))) values.set(name, value)
+      for (const [name, value] of Object.entries(await session.run(feeds, needed))) {
+        values.set(name, value)
+        seen(name, value)
+      }
     }
     for (const name of session.inputs) if (lastUse.get(name) === step && !wanted.has(name)) values.delete(name)
     stepMs.push(sharedNow() - started)
@@ -122,14 +125,19 @@ function stopIfUnwanted({ call, deadline }: { call: number; deadline?: number | 
 }
 
 /** Runs a chain once on zeros: that it runs at all, gives what its border promises, and no NaN. */
-async function check({ call, chain, inputs, outputs }: EngineCall & { kind: 'check' }): Promise<void> {
+async function check({ call, chain, inputs, outputs }: EngineCall & { kind: 'check' }) {
+  const shapes: Record<string, readonly number[]> = {}
   const feeds: Record<string, Tensor> = {}
   for (const { name, type, dims } of inputs) {
     if (type === 'string') throw new BlockscaleError('MODEL_UNSUPPORTED', `the border value ${name} holds strings`)
     const sizes = dims.map((size) => size ?? 1)
+    shapes[name] = sizes
     feeds[name] = { type, dims: sizes, data: allocate(type as NumericType, elementCount(sizes)) } as Tensor
   }
-  const given = (await run({ call, chain, feeds, outputs: outputs.map(({ name }) => name) })).outputs
+  const names = outputs.map(({ name }) => name)
+  const { outputs: given } = await run({ call, chain, feeds, outputs: names }, (name, { dims }) => {
+    shapes[name] = dims
+  })
   for (const { name, type, dims } of outputs) {
     const value = given[name]
     const found = value ? `${value.type}[${value.dims.join(', ')}]` : 'nothing'
@@ -145,4 +153,5 @@ async function check({ call, chain, inputs, outputs }: EngineCall & { kind: 'che
       throw new BlockscaleError('GRAPH_INVALID', `a loaded block gives NaN for ${name} when it is fed zeros`)
     }
   }
+  return shapes
 }

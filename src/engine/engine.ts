@@ -19,6 +19,9 @@ export interface SessionHold {
   release(): Promise<void>
 }
 
+/** Shapes of values by their names. */
+export type Shapes = Readonly<Record<string, readonly number[]>>
+
 export interface EngineRun {
   readonly chain: readonly string[]
   readonly feeds: Tensors
@@ -123,10 +126,14 @@ export class Engine {
     }
   }
 
-  /** Runs a chain of held sessions on zeros of the given shapes and compares what it gives with what it should. */
-  async check(chain: readonly string[], inputs: readonly PortFact[], outputs: readonly PortFact[]): Promise<number> {
+  /**
+   * Runs a chain of held sessions on zeros of the given shapes and compares what it gives with what it should.
+   *
+   * @returns the shapes of all values at the borders of the sessions
+   */
+  async check(chain: readonly string[], inputs: readonly PortFact[], outputs: readonly PortFact[]): Promise<Shapes> {
     const answer = await this.#call({ kind: 'check', call: 0, chain, inputs, outputs })
-    return answer.kind === 'checked' ? answer.ms : 0
+    return answer.kind === 'checked' ? answer.shapes : {}
   }
 
   /**

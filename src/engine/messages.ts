@@ -36,7 +36,13 @@ export type EngineCall =
 export type EngineAnswer =
   | { readonly kind: 'loaded'; readonly call: number; readonly ms: number }
   | { readonly kind: 'released'; readonly call: number }
-  | { readonly kind: 'checked'; readonly call: number; readonly ms: number }
+  | {
+      readonly kind: 'checked'
+      readonly call: number
+      readonly ms: number
+      /** of every value that went in or came out of a session */
+      readonly shapes: Readonly<Record<string, readonly number[]>>
+    }
   | {
       readonly kind: 'outputs'
       readonly call: number

@@ -1,5 +1,11 @@
 import type { PlannedModel } from '../optimizer/index.ts'
-import type { Current } from './planner.ts'
+
+/** What is live of a model. */
+export interface Current {
+  readonly inputSize: readonly [number, number]
+  readonly choices: Readonly<Record<string, string>>
+  readonly core: number
+}
 
 /**
  * Gives each model of a plan its engine.

@@ -2,7 +2,7 @@ import { BlockscaleError, modelId } from '../base/index.ts'
 import { type Plan, type PlannedModel, type Problem, type ProblemModel, startSolver } from '../optimizer/index.ts'
 import { type Predictor, type ProfileStore, problemModel } from '../profiles/index.ts'
 import type { Choices, Manifest, Zoo } from '../zoo/index.ts'
-import { place } from './place.ts'
+import { type Current, place } from './place.ts'
 import { predictors } from './predictors.ts'
 import type { Budget } from './types.ts'
 import type { ChosenDescendant } from './unit-files.ts'
@@ -16,12 +16,6 @@ export interface PlanRequest {
   /** what is live, so that a swap is only made for a gain */
   readonly current: ReadonlyMap<string, Current>
   readonly objective?: Problem['objective']
-}
-
-export interface Current {
-  readonly inputSize: readonly [number, number]
-  readonly choices: Readonly<Record<string, string>>
-  readonly core: number
 }
 
 /** A plan with what is needed to load it. */

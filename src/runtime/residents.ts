@@ -1,5 +1,5 @@
 import { BlockscaleError } from '../base/index.ts'
-import type { Engine, PortFact, SessionHold } from '../engine/index.ts'
+import type { Engine, PortFact, SessionHold, Shapes } from '../engine/index.ts'
 import type { Unit } from './unit.ts'
 
 /** A loaded unit and the right to use it on one engine. */
@@ -52,7 +52,7 @@ export class Residents {
     return [...missing.values()].reduce((sum, { memoryBytes }) => sum + memoryBytes, 0)
   }
 
-  /** Loads a unit or shares it, and runs it on zeros the first time. When that fails nothing stays loaded. */
+  /** Loads a unit or shares it, and runs it on zeros the first time, if its border is known. When that fails nothing stays loaded. */
   async acquire(core: number, unit: Unit): Promise<Resident> {
     const engine = this.#engines[core]
     if (!engine) throw new BlockscaleError('INTERNAL', `there is no engine ${core}`)
@@ -69,18 +69,23 @@ export class Residents {
     }
   }
 
-  /** Runs loaded units on zeros, once for each chain and size since the start. */
+  /**
+   * Runs loaded units on zeros, once for each chain and size since the start.
+   *
+   * @returns the shapes of the values at their borders; nothing when they were checked before
+   */
   async check(
     core: number,
     chain: readonly Unit[],
     inputs: readonly PortFact[],
     outputs: readonly PortFact[],
-  ): Promise<void> {
+  ): Promise<Shapes | undefined> {
     const keys = chain.map(({ key }) => key)
     const mark = [...keys, ...inputs.map(({ dims }) => dims.join('x'))].join(' ')
-    if (this.#checked.has(mark)) return
-    await this.#engines[core]!.check(keys, inputs, outputs)
+    if (this.#checked.has(mark)) return undefined
+    const shapes = await this.#engines[core]!.check(keys, inputs, outputs)
     this.#checked.add(mark)
+    return shapes
   }
 
   async release({ core, unit, hold }: Resident): Promise<void> {

@@ -64,7 +64,14 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     weight: (model) => weights.get(model) ?? 1,
     ...(options.queueLimit === undefined ? {} : { queueLimit: options.queueLimit }),
   })
-  const stage: Stage = { live, scheduler, residents: new Residents(engines), spares: new Map(), retiring: new Set() }
+  const stage: Stage = {
+    live,
+    scheduler,
+    residents: new Residents(engines),
+    spares: new Map(),
+    retiring: new Set(),
+    shapes: new Map(),
+  }
   const builder = new Builder()
   const planner = openPlanner(zoo, store, device.key)
   const deploying = new Deploying({

@@ -1,3 +1,4 @@
+import type { PortFact, Shapes } from '../engine/index.ts'
 import { Deployed } from './deployed.ts'
 import { isKnown, type Resident, type Residents } from './residents.ts'
 import type { Scheduler } from './scheduler.ts'
@@ -16,6 +17,8 @@ export interface Stage {
   readonly spares: Map<string, readonly Resident[]>
   /** deployments that were replaced and still answer their last requests */
   readonly retiring: Set<Promise<void>>
+  /** shapes of the values between blocks, by model and input size, once a whole chain has run */
+  readonly shapes: Map<string, Shapes>
 }
 
 /** Loads units of one model on the engine of its target and checks them: all of them, or none when one fails. */
@@ -23,7 +26,7 @@ export async function acquireAll(stage: Stage, target: Target, units: readonly U
   const acquired: Resident[] = []
   try {
     // One after another, so that requests of other models get their turn between two loads.
-    for (const unit of units) acquired.push(await stage.residents.acquire(target.core, unit))
+    for (const unit of units) acquired.push(await acquire(stage, target, unit))
     await checkWhole(stage, target, units)
     return acquired
   } catch (error) {
@@ -32,11 +35,30 @@ export async function acquireAll(stage: Stage, target: Target, units: readonly U
   }
 }
 
-/** Blocks whose borders are not known at this input size were not checked one by one: they are checked together. */
-export async function checkWhole(stage: Stage, target: Target, units: readonly Unit[]): Promise<void> {
-  if (units.every(({ inputs }) => isKnown(inputs))) return
-  await stage.residents.check(target.core, units, target.inputs, target.outputs)
+/** Loads one unit of a model, and runs it on zeros of the shapes that its border is known to have. */
+export function acquire(stage: Stage, target: Target, unit: Unit): Promise<Resident> {
+  return stage.residents.acquire(target.core, completed(stage, target, unit))
 }
+
+/**
+ * Runs a chain on zeros where blocks could not be checked one by one, because the shapes at their borders were not known at this input
+ * size. They are from then on.
+ */
+export async function checkWhole(stage: Stage, target: Target, units: readonly Unit[]): Promise<void> {
+  if (units.every((unit) => isKnown(completed(stage, target, unit).inputs))) return
+  const shapes = await stage.residents.check(target.core, units, target.inputs, target.outputs)
+  if (shapes) stage.shapes.set(sized(target), shapes)
+}
+
+function completed(stage: Stage, target: Target, unit: Unit): Unit {
+  const shapes = stage.shapes.get(sized(target))
+  if (!shapes || isKnown([...unit.inputs, ...unit.outputs])) return unit
+  const complete = (ports: readonly PortFact[]) =>
+    ports.map((port) => ({ ...port, dims: shapes[port.name] ?? port.dims }))
+  return { ...unit, inputs: complete(unit.inputs), outputs: complete(unit.outputs) }
+}
+
+const sized = ({ model, inputSize }: Target): string => `${model} ${inputSize.join('x')}`
 
 export async function releaseAll(stage: Stage, residents: readonly Resident[]): Promise<void> {
   await Promise.all(residents.map((resident) => stage.residents.release(resident)))

@@ -2,6 +2,7 @@ import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import type { Deployed } from './deployed.ts'
 import type { Resident } from './residents.ts'
 import {
+  acquire,
   acquireAll,
   checkWhole,
   deployed,
@@ -204,7 +205,7 @@ async function exchange(stage: Stage, old: Deployed, { gear, units }: Step, targ
         released.add(out)
         await stage.residents.release(out)
       }
-      if (into) loaded.push(await stage.residents.acquire(target.core, into))
+      if (into) loaded.push(await acquire(stage, target, into))
     }
     await checkWhole(stage, target, units)
   } catch (error) {

@@ -87,6 +87,7 @@ export function openStage(engines: readonly Engine[], options: Omit<SchedulerOpt
     scheduler: new Scheduler(engines, { live: (model) => live.get(model), ...options }),
     spares: new Map(),
     retiring: new Set(),
+    shapes: new Map(),
   }
 }
 

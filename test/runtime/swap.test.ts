@@ -6,6 +6,7 @@ import { seededRandom } from '../../src/base/index.ts'
 import { Engine } from '../../src/engine/index.ts'
 import type { Stage } from '../../src/runtime/stage.ts'
 import { shiftToFused, swap } from '../../src/runtime/swap.ts'
+import type { Unit } from '../../src/runtime/unit.ts'
 import { ask, fusedOf, openStage, type Toy, targetOf, toy } from './blocks.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'swap-'))
@@ -69,6 +70,21 @@ describe('a swap', () => {
     expect(stage.live.get('a')).toBe(before)
     expect(stage.residents.bytes).toBe(6000)
     expect(await ask(stage, 'b')).toMatchObject({ answer: 11, mixed: false })
+  })
+
+  it('learns the shapes between blocks from a first run where they depend on the input size', async () => {
+    const free = (unit: Unit): Unit => {
+      const unknown = (ports: Unit['inputs']) =>
+        ports.map((port) => (['x', 'y'].includes(port.name) ? port : { ...port, dims: [1, null] }))
+      return { ...unit, inputs: unknown(unit.inputs), outputs: unknown(unit.outputs) }
+    }
+    const target = targetOf(a, [1, 1, 1, 1])
+    await swap(stage, [{ ...target, chain: target.chain.map(free) }], undefined)
+    expect(stage.shapes.get('a 1x4')).toEqual({ x: [1, 4], 'a.1': [1, 4], 'a.2': [1, 4], 'a.3': [1, 4], y: [1, 4] })
+    const other = targetOf(a, [1, 2, 1, 1])
+    const wrong = { ...free(other.chain[1]!), path: a.units[3]![0]!.path, key: 'wrong' }
+    await expect(swap(stage, [{ ...other, chain: other.chain.with(1, wrong) }], undefined)).rejects.toThrow()
+    expect((await ask(stage, 'a')).answer).toBe(1111)
   })
 
   it('refuses a block that gives something else than its border says', async () => {
