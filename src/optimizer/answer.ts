@@ -104,19 +104,24 @@ function objectiveOf(program: Program, rows: readonly Row[]): number {
   return tidy(value)
 }
 
-/** The search counts in steps and adds a share for ties; in the units of the problem its bound differs by that. */
+/**
+ * The bound in the units of the problem.
+ *
+ * The search counts in steps and adds a share below half a step for ties, so without costs of swapping the true bound is the next
+ * whole step.
+ */
 function boundOf(program: Program, found: Found, objective: number): number {
-  if (found.lower >= found.cost) return objective
-  switch (program.goal.kind) {
-    case 'latency':
-      return Math.ceil(found.lower - 0.5) / program.latency.factor
-    case 'memory':
-      return Math.ceil(found.lower - 0.5) / program.memory.factor
-    case 'cpu':
-      return (found.lower - 0.5) / program.latency.factor / 1000
-    default:
-      return found.lower
-  }
+  const { kind } = program.goal
+  if (found.cost - found.lower <= 1e-12 * Math.abs(found.cost)) return objective
+  if (kind !== 'latency' && kind !== 'memory' && kind !== 'cpu') return found.lower
+  const steps = program.problem.swapWeight
+    ? found.lower
+    : kind === 'cpu'
+      ? found.lower - 0.5
+      : Math.ceil(found.lower - 0.5)
+  return (
+    steps / { latency: program.latency.factor, memory: program.memory.factor, cpu: 1000 * program.latency.factor }[kind]
+  )
 }
 
 function bindingOf(program: Program, rows: readonly Row[], helpful: ReadonlySet<string>): string[] {

@@ -188,10 +188,11 @@ function flattened(blocks: readonly (BlockColumns & { readonly index: number })[
 
 /**
  * Among plans with equally little latency, memory or CPU, the one with less loss is wanted. Those goals count whole steps, so
- * a share of the loss that stays below half a step in all decides ties and nothing else.
+ * a share of the loss that stays below half a step in all decides ties and nothing else. (Costs of swapping are no whole steps.)
  */
 function lossShare(problem: Problem, goal: Goal, scales: Scales): number {
   if (goal.kind !== 'latency' && goal.kind !== 'memory' && goal.kind !== 'cpu') return 0
+  if (problem.swapWeight) return 0
   let range = 0
   for (const model of problem.models) {
     let widest = 0

@@ -1,0 +1,231 @@
+import type { Program } from './compile.ts'
+import { type Config, configOf, latencyLimitOf } from './price.ts'
+import { fitsRows, pricesFor, type Rows, useOf } from './rows.ts'
+
+/** Exchanges that are tried two by two; beyond these none can close more than the gap. */
+const PAIRED = 300
+const PASSES = 12
+
+/** One block of one model takes another choice. */
+interface Move {
+  readonly m: number
+  readonly block: number
+  readonly item: number
+  readonly cost: number
+  readonly latency: number
+  readonly memory: number
+  readonly loss: number
+  readonly score: number
+}
+
+/** A plan under change: every model's choices, and what they use. */
+interface Draft {
+  readonly picks: Int32Array[]
+  readonly latency: Float64Array
+  readonly loss: Float64Array
+  readonly used: Float64Array
+}
+
+/**
+ * Makes a plan out of any configurations: exchanges choices until the rows hold, then while that lessens the cost.
+ *
+ * @param duals prices of the rows; they tell which exchange is cheap for what it frees
+ * @param gapOf how much the cost of a plan can still fall; what costs more than this at the prices is not tried in pairs
+ * @returns undefined when no single exchanges lead to a plan that holds
+ */
+export function improve(
+  program: Program,
+  rows: Rows,
+  duals: Float64Array,
+  configs: readonly Config[],
+  gapOf: (cost: number) => number,
+): Config[] | undefined {
+  const draft: Draft = {
+    picks: configs.map((config) => Int32Array.from(config.picks)),
+    latency: Float64Array.from(configs, (config) => config.latency),
+    loss: Float64Array.from(configs, (config) => config.loss),
+    used: useOf(rows, program, configs),
+  }
+  const search = { program, rows, duals, draft, variants: configs.map((config) => config.variant) }
+  if (!repair(search)) return undefined
+  fill(search)
+  const built = () => draft.picks.map((picks, m) => configOf(program.models[m]!, search.variants[m]!, picks))
+  const cost = built().reduce((sum, config) => sum + config.cost, 0)
+  const gap = gapOf(cost)
+  if (gap > 0) exchangePairs(search, gap)
+  return built()
+}
+
+interface Search {
+  readonly program: Program
+  readonly rows: Rows
+  readonly duals: Float64Array
+  readonly draft: Draft
+  readonly variants: readonly number[]
+}
+
+/** The moves of all models that `score` gives a number (NaN: not wanted), least first. */
+function movesBy(search: Search, score: (cost: number, memory: number, latency: number, m: number) => number): Move[] {
+  const moves: Move[] = []
+  search.draft.picks.forEach((picks, m) => {
+    const variant = search.program.models[m]!.variants[search.variants[m]!]!
+    for (let block = 0; block < picks.length; block++) {
+      const now = picks[block]!
+      for (let item = variant.start[block]!; item < variant.start[block + 1]!; item++) {
+        if (item === now) continue
+        const cost = variant.cost[item]! - variant.cost[now]!
+        const memory = variant.memory[item]! - variant.memory[now]!
+        const latency = variant.latency[item]! - variant.latency[now]!
+        const value = score(cost, memory, latency, m)
+        if (Number.isNaN(value)) continue
+        moves.push({
+          m,
+          block,
+          item,
+          cost,
+          memory,
+          latency,
+          loss: variant.loss[item]! - variant.loss[now]!,
+          score: value,
+        })
+      }
+    }
+  })
+  return moves.sort((a, b) => a.score - b.score || a.m - b.m || a.item - b.item)
+}
+
+const keepsModel = ({ program, draft }: Search, { m, latency, loss }: Move): boolean =>
+  draft.latency[m]! + latency <= latencyLimitOf(program.models[m]!) &&
+  draft.loss[m]! + loss <= program.models[m]!.lossLimit
+
+function keepsRows({ program, rows, draft }: Search, { m, memory, latency }: Move): boolean {
+  if (rows.memory >= 0 && memory > 0 && draft.used[rows.memory]! + memory > rows.limits[rows.memory]!) return false
+  const load = latency * program.models[m]!.loadRate
+  return load <= 0 || rows.loads[m]!.every((r) => draft.used[r]! + load <= rows.limits[r]!)
+}
+
+function apply({ program, rows, draft }: Search, move: Move, times = 1): void {
+  const { m, latency, memory, loss } = move
+  draft.latency[m]! += times * latency
+  draft.loss[m]! += times * loss
+  if (rows.memory >= 0) draft.used[rows.memory]! += times * memory
+  for (const r of rows.loads[m]!) draft.used[r]! += times * latency * program.models[m]!.loadRate
+}
+
+function accept(search: Search, move: Move): void {
+  apply(search, move)
+  search.draft.picks[move.m]![move.block] = move.item
+}
+
+/** Moves that free what is overused, those first that cost least for it. */
+function repair(search: Search): boolean {
+  const { rows, draft, program } = search
+  for (let pass = 0; pass < PASSES; pass++) {
+    if (fitsRows(rows, draft.used)) return true
+    const over = rows.limits.map((limit, r) => Math.max(0, draft.used[r]! - limit) / Math.max(limit, 1))
+    const freed = (memory: number, latency: number, m: number) => {
+      let sum = 0
+      if (rows.memory >= 0 && over[rows.memory]! > 0) sum -= memory / Math.max(rows.limits[rows.memory]!, 1)
+      for (const r of rows.loads[m]!) {
+        if (over[r]! > 0) sum -= (latency * program.models[m]!.loadRate) / Math.max(rows.limits[r]!, 1)
+      }
+      return sum
+    }
+    const reduced = reducedCost(search)
+    const moves = movesBy(search, (cost, memory, latency, m) => {
+      const gain = freed(memory, latency, m)
+      return gain > 0 ? reduced(cost, memory, latency, m) / gain : Number.NaN
+    })
+    const touched = new Set<number>()
+    let moved = false
+    for (const move of moves) {
+      const key = move.m * 1e6 + move.block
+      if (touched.has(key) || !keepsModel(search, move) || !breaksLess(search, move)) continue
+      touched.add(key)
+      accept(search, move)
+      moved = true
+      if (fitsRows(rows, draft.used)) return true
+    }
+    if (!moved) return false
+  }
+  return false
+}
+
+/** Whether the overuse of all rows together falls. */
+function breaksLess({ program, rows, draft }: Search, { m, memory, latency }: Move): boolean {
+  let before = 0
+  let after = 0
+  rows.limits.forEach((limit, r) => {
+    const step =
+      (r === rows.memory ? memory : 0) + (rows.loads[m]!.includes(r) ? latency * program.models[m]!.loadRate : 0)
+    before += Math.max(0, draft.used[r]! - limit) / Math.max(limit, 1)
+    after += Math.max(0, draft.used[r]! + step - limit) / Math.max(limit, 1)
+  })
+  return after < before
+}
+
+const reducedCost =
+  ({ program, rows, duals }: Search) =>
+  (cost: number, memory: number, latency: number, m: number): number => {
+    const prices = pricesFor(rows, program.models[m]!, m, duals)
+    return cost + prices.memory * memory + prices.latency * latency
+  }
+
+/** Moves that lessen the cost and fit, those first that make most of what they use. */
+function fill(search: Search): void {
+  const reduced = reducedCost(search)
+  for (let pass = 0; pass < PASSES; pass++) {
+    const moves = movesBy(search, (cost, memory, latency, m) => {
+      if (cost >= 0) return Number.NaN
+      const paid = reduced(cost, memory, latency, m) - cost
+      return paid <= 0 ? cost * 1e9 : cost / paid
+    })
+    const touched = new Set<number>()
+    for (const move of moves) {
+      const key = move.m * 1e6 + move.block
+      if (touched.has(key) || !keepsModel(search, move) || !keepsRows(search, move)) continue
+      touched.add(key)
+      accept(search, move)
+    }
+    if (touched.size === 0) return
+  }
+}
+
+/** Two moves at once, where one makes room for the other. */
+function exchangePairs(search: Search, gap: number): void {
+  const reduced = reducedCost(search)
+  for (let pass = 0; pass < PASSES; pass++) {
+    const moves = movesBy(search, (cost, memory, latency, m) => {
+      const value = reduced(cost, memory, latency, m)
+      return value <= gap ? value : Number.NaN
+    }).slice(0, PAIRED)
+    let best: readonly [Move, Move] | undefined
+    let least = -1e-12
+    for (const a of moves) {
+      if (a.cost <= 0 && keepsModel(search, a) && keepsRows(search, a) && a.cost < least) {
+        best = [a, a]
+        least = a.cost
+      }
+      apply(search, a)
+      const alone = keepsModel(search, { ...a, latency: 0, loss: 0 })
+      for (const b of moves) {
+        const cost = a.cost + b.cost
+        if (cost >= least || (a.m === b.m && a.block === b.block) || (a.m !== b.m && !alone)) continue
+        if (!keepsModel(search, b) || !fitsAfter(search, b)) continue
+        best = [a, b]
+        least = cost
+      }
+      apply(search, a, -1)
+    }
+    if (!best) return
+    accept(search, best[0])
+    if (best[1] !== best[0]) accept(search, best[1])
+  }
+}
+
+function fitsAfter(search: Search, move: Move): boolean {
+  apply(search, move)
+  const fits = fitsRows(search.rows, search.draft.used)
+  apply(search, move, -1)
+  return fits
+}
