@@ -361,3 +361,44 @@ test('every value has a fact, and the facts hold when the optimised graph runs a
   }
   expect(intAttribute(model.graph.nodes[1]!, 'group', 1)).toBe(1)
 })
+
+test('a matrix product and its bias become one Gemm', async () => {
+  const { model } = await sameOutputs(
+    tinyModel({
+      inputs: [{ name: 'x', fact: { type: 'float32', dims: ['n', 5] } }],
+      outputs: result,
+      nodes: [node('MatMul', ['x', 'w'], ['a']), node('Add', ['k', 'a'], ['y'])],
+      initializers: { w: sample('float32', [5, 3], 1), k: sample('float32', [3], 2) },
+    }),
+  )
+  expect(ops(model)).toEqual(['Gemm'])
+})
+
+test('a branch that reads values from around it is left as it is, and its surroundings are cleaned', async () => {
+  const branch = (op: string) => ({
+    name: op,
+    inputs: [],
+    outputs: [{ name: `${op}_done`, fact: { type: 'float32' } as const }],
+    nodes: [node(op, ['same'], [`${op}_done`])],
+    initializers: new Map(),
+    facts: new Map(),
+  })
+  const { model } = await sameOutputs(
+    tinyModel({
+      inputs: [picture],
+      outputs: result,
+      nodes: [
+        node('Identity', ['x'], ['same']),
+        node('ReduceMax', ['x'], ['top'], { keepdims: int(0) }),
+        node('Greater', ['top', 'half'], ['loud']),
+        node('If', ['loud'], ['y'], {
+          then_branch: { kind: 'graph', value: branch('Relu') },
+          else_branch: { kind: 'graph', value: branch('Sigmoid') },
+        }),
+      ],
+      initializers: { half: floats([], [0.5]) },
+    }),
+    0,
+  )
+  expect(ops(model)).toEqual(['ReduceMax', 'Greater', 'If'])
+})

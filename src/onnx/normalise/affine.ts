@@ -1,4 +1,4 @@
-import { floats, type Tensor } from '../../tensor/index.ts'
+import { floats, isFloat, type Tensor } from '../../tensor/index.ts'
 import {
   floatAttribute,
   type Graph,
@@ -27,13 +27,23 @@ interface Affine {
  * Unfolded, it makes an int8 graph several times slower.
  */
 export function foldAffine(model: Model, shapes: Shapes): Model {
-  let graph = model.graph
+  let graph = matricesAsLayers(model.graph, shapes)
   for (;;) {
     const next = foldOnce(graph, shapes)
     if (!next) break
     graph = next
   }
   return withGraph(model, splitRest(graph, shapes))
+}
+
+/** A row of numbers times a constant matrix is a Gemm, which can take the bias that usually follows. */
+function matricesAsLayers(graph: Graph, shapes: Shapes): Graph {
+  const nodes = graph.nodes.map((each) => {
+    const weight = graph.initializers.get(each.inputs[1] ?? '')
+    const layer = isOp(each, 'MatMul') && shapes.get(each.inputs[0]!)?.length === 2 && weight?.dims.length === 2
+    return layer && isFloat(weight) ? { ...each, op: 'Gemm' } : each
+  })
+  return { ...graph, nodes }
 }
 
 function foldOnce(graph: Graph, shapes: Shapes): Graph | undefined {
@@ -57,7 +67,10 @@ function foldOnce(graph: Graph, shapes: Shapes): Graph | undefined {
 
 /** The affine map that a node is, and the value to which it applies. */
 function affineOf(each: Node, graph: Graph, shapes: Shapes): (Affine & { input: string }) | undefined {
-  const constant = (index: number) => graph.initializers.get(each.inputs[index] ?? '') as Tensor<'float32'> | undefined
+  const constant = (index: number) => {
+    const value = graph.initializers.get(each.inputs[index] ?? '')
+    return value && isFloat(value) ? value : undefined
+  }
   if (isOp(each, 'BatchNormalization')) {
     const [gamma, beta, mean, variance] = [1, 2, 3, 4].map(constant)
     if (
@@ -82,8 +95,7 @@ function affineOf(each: Node, graph: Graph, shapes: Shapes): (Affine & { input: 
   const input = each.inputs[first ? 1 : 0]!
   const shape = shapes.get(input)
   const value = constant(first ? 0 : 1)
-  if (!shape || shape.length < 2 || !value || value.type !== 'float32' || graph.initializers.has(input))
-    return undefined
+  if (!shape || shape.length < 2 || !value || graph.initializers.has(input)) return undefined
   const channels = shape[1]!
   if (!isPerChannel(value.dims, shape.length, channels)) return undefined
   const of = (c: number) => value.data[value.data.length === 1 ? 0 : c]!

@@ -12,10 +12,13 @@ export interface Recording {
   readonly outputs: ReadonlyMap<string, Tensor>
 }
 
+/** Operators whose values are no tensors, so that no run can hand them out. */
+const NO_TENSORS = /^(Sequence(?!At|Length)|SplitToSequence|Optional(?!GetElement|HasElement))/
+
 /** Runs a model once with every value as an output: exact shapes without any shape rules of our own. */
 export async function record(model: Model, run: Runner, feeds: Readonly<Record<string, Tensor>>): Promise<Recording> {
   const { nodes, outputs } = model.graph
-  const inside = nodes.filter(({ op }) => !op.startsWith('Sequence') && !op.startsWith('Optional'))
+  const inside = nodes.filter(({ op }) => !NO_TENSORS.test(op))
   const wanted = new Set([...inside.flatMap((node) => node.outputs), ...outputs.map(({ name }) => name)])
   wanted.delete('')
   const values = new Map(Object.entries({ ...feeds, ...(await run(model, feeds, [...wanted])) }))
