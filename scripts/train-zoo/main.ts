@@ -3,8 +3,12 @@
 //   npm run train:zoo              all of them
 //   npm run train:zoo road-signs   one
 import { trainRoadSigns } from './road-signs.ts'
+import { trainUpscaler } from './upscaler.ts'
 
-const recipes: Readonly<Record<string, () => Promise<void>>> = { 'road-signs': trainRoadSigns }
+const recipes: Readonly<Record<string, () => Promise<void>>> = {
+  'road-signs': trainRoadSigns,
+  'upscaler-x2': trainUpscaler,
+}
 
 const asked = process.argv.slice(2)
 const unknown = asked.filter((id) => !recipes[id])
