@@ -8,5 +8,6 @@ export {
 } from './measure.ts'
 export type { Effort } from './measuring-process.ts'
 export * from './predict.ts'
+export * from './problem-model.ts'
 export * from './rows.ts'
 export * from './store.ts'

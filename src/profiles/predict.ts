@@ -1,5 +1,7 @@
-import type { BlockId, DescendantId } from '../base/index.ts'
+import { type BlockId, BlockscaleError, type DescendantId } from '../base/index.ts'
 import type { Choices } from '../zoo/index.ts'
+import { type AdditiveCost, fitAdditive } from './additive.ts'
+import { fitQualityLoss, type QualityLoss } from './quality.ts'
 
 /** A prediction with the interval that holds nine of ten times. */
 export interface Estimate {
@@ -8,14 +10,16 @@ export interface Estimate {
   readonly high: number
 }
 
-/** What is known of one descendant of one block, at one input size. */
+/** What is known of one descendant of one block, at one input size; the original is one of them, with no divergence. */
 export interface DescendantProfile {
   readonly block: BlockId
   readonly descendant: DescendantId
+  /** of the model's outputs from those of the originals at this input size */
   readonly divergence: number
   /** quality lost when it alone stands in, where that was measured */
   readonly qualityLoss?: number | undefined
   readonly latencyMs: number
+  /** anonymous and mapped together */
   readonly memoryBytes: number
   readonly loadMs: number
 }
@@ -29,58 +33,108 @@ export interface MeasuredCombination {
 }
 
 export interface PredictorInput {
-  /** quality of the original model; `divergence` is that of the originals at this input size from the original at its own size */
-  readonly original: { readonly quality: number; readonly divergence?: number | undefined }
+  /** quality of all originals at this input size, on the pictures for which predictions are wanted */
+  readonly originalQuality: number
+  /** the same on the pictures on which `combinations` were measured, where these are others */
+  readonly fittedOriginalQuality?: number | undefined
   readonly descendants: readonly DescendantProfile[]
+  /** those with descendants that are not among the above are left out */
   readonly combinations: readonly MeasuredCombination[]
 }
 
+/** Predicts any combination of a model's descendants at one input size. */
 export interface Predictor {
+  readonly originalQuality: number
+  readonly descendants: readonly DescendantProfile[]
+  /** @throws BlockscaleError PLAN_INVALID when a block or descendant is missing or unknown */
   quality(choices: Choices): Estimate
   latency(choices: Choices): Estimate
   memory(choices: Choices): Estimate
+  /** the divergence of the whole, as the prediction of quality uses it */
+  divergence(choices: Choices): number
+  /** the parts of which the predictions are sums, in the order of `descendants` */
+  readonly parts: readonly { readonly divergence: number; readonly latencyMs: number; readonly memoryBytes: number }[]
+  /** the quality that a divergence costs, and back */
+  readonly curve: QualityLoss['curve']
 }
 
-/** Structurally the optimizer's `ProblemModel`; this room does not know the optimizer. */
-export interface ModelProblem {
-  readonly id: string
-  readonly quality: number
-  readonly weight?: number | undefined
-  readonly maxLatencyMs?: number | undefined
-  readonly rate?: number | undefined
-  readonly minQuality?: number | undefined
-  readonly blocks?: readonly BlockProblem[] | undefined
-  readonly variants?: readonly { readonly id: string; readonly blocks: readonly BlockProblem[] }[] | undefined
+/**
+ * Fits predictions to what was measured: quality = original − g(Σ divergence), with g rising; latency and memory = a·Σ + b.
+ *
+ * With few combinations g is a power law; with more it follows them, and from 16 each choice is corrected by itself.
+ */
+export function fitPredictor(input: PredictorInput): Predictor {
+  const { descendants, originalQuality } = input
+  const encode = encoder(descendants)
+  const measured = input.combinations.flatMap((combination) => {
+    const choices = encode.lenient(combination.choices)
+    return choices ? [{ ...combination, choices }] : []
+  })
+  const reference = input.fittedOriginalQuality ?? originalQuality
+  const quality = fitQualityLoss(
+    descendants.map(({ divergence }) => Math.max(0, divergence)),
+    descendants.flatMap(({ divergence, qualityLoss }, choice) =>
+      qualityLoss === undefined || divergence <= 0 ? [] : [{ choice, loss: qualityLoss }],
+    ),
+    measured.flatMap(({ choices, quality }) => (quality === undefined ? [] : [{ choices, loss: reference - quality }])),
+  )
+  const costOf = (of: 'latencyMs' | 'memoryBytes'): AdditiveCost =>
+    fitAdditive(
+      descendants.map((descendant) => descendant[of]),
+      measured.flatMap(({ choices, [of]: cost }) => (cost === undefined ? [] : [{ choices, cost }])),
+      encode.blocks,
+    )
+  const latency = costOf('latencyMs')
+  const memory = costOf('memoryBytes')
+  const divergence = (choices: Choices): number =>
+    encode.strict(choices).reduce((total, choice) => total + quality.divergences[choice]!, 0)
+  return {
+    originalQuality,
+    descendants,
+    curve: quality.curve,
+    parts: descendants.map((_, choice) => ({
+      divergence: quality.divergences[choice]!,
+      latencyMs: latency.of(choice),
+      memoryBytes: memory.of(choice),
+    })),
+    divergence,
+    quality(choices) {
+      const loss = quality.curve.loss(divergence(choices))
+      const value = originalQuality - loss
+      const half = loss === 0 ? 0 : quality.half(loss)
+      return { value, low: value - half, high: value + half }
+    },
+    latency: (choices) => latency.total(encode.strict(choices)),
+    memory: (choices) => memory.total(encode.strict(choices)),
+  }
 }
 
-export interface BlockProblem {
-  readonly id: string
-  readonly current?: string | undefined
-  readonly choices: readonly {
-    readonly id: string
-    readonly loss: number
-    readonly latencyMs: number
-    readonly memoryBytes: number
-    readonly swapMs: number
-  }[]
+/** Choices as numbers of `descendants`, one for each block. */
+function encoder(descendants: readonly DescendantProfile[]) {
+  const numbers = new Map<string, Map<string, number>>()
+  for (const [number, { block, descendant }] of descendants.entries()) {
+    if (!numbers.has(block)) numbers.set(block, new Map())
+    numbers.get(block)!.set(descendant, number)
+  }
+  const wrong = (choices: Choices): string | undefined => {
+    for (const [block, known] of numbers) {
+      const chosen = choices[block as BlockId]
+      if (chosen === undefined) return `the plan chooses nothing for the block ${block}`
+      if (!known.has(chosen))
+        return `the block ${block} has no descendant "${chosen}"; it has ${[...known.keys()].join(', ')}`
+    }
+    const extra = Object.keys(choices).find((block) => !numbers.has(block))
+    return extra === undefined ? undefined : `the model has no block "${extra}"`
+  }
+  const encode = (choices: Choices): number[] =>
+    [...numbers].map(([block, known]) => known.get(choices[block as BlockId]!)!)
+  return {
+    blocks: numbers.size,
+    lenient: (choices: Choices): number[] | undefined => (wrong(choices) ? undefined : encode(choices)),
+    strict(choices: Choices): number[] {
+      const fault = wrong(choices)
+      if (fault) throw new BlockscaleError('PLAN_INVALID', fault)
+      return encode(choices)
+    },
+  }
 }
-
-export interface ProblemOptions {
-  readonly weight?: number | undefined
-  readonly maxLatencyMs?: number | undefined
-  readonly rate?: number | undefined
-  /** in the task's own scale; it is carried into the scale of the losses */
-  readonly minQuality?: number | undefined
-  readonly current?: Choices | undefined
-  /** where plans are expected to land, for the slope of the linear losses */
-  readonly around?: Choices | undefined
-}
-
-export declare function fitPredictor(input: PredictorInput): Predictor
-
-/** One model of a problem from its predictors, one for each input size (`id` such as `224`). */
-export declare function problemModel(
-  id: string,
-  sizes: readonly { readonly id: string; readonly predictor: Predictor }[],
-  options?: ProblemOptions,
-): ModelProblem

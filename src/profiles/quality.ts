@@ -1,0 +1,174 @@
+import { type Curve, fitCurve, type Point } from './curve.ts'
+import { conformal, type HalfWidth } from './interval.ts'
+import { ridge } from './ridge.ts'
+import { mean } from './statistics.ts'
+
+/** A measured whole: one choice (by its number) for each block, and the quality that it lost. */
+export interface MeasuredLoss {
+  readonly choices: readonly number[]
+  readonly loss: number
+}
+
+/** Quality lost by a whole: a rising curve over the sum of its choices' divergences. */
+export interface QualityLoss {
+  readonly curve: Curve
+  /** divergence of each choice, corrected by what wholes with it lost */
+  readonly divergences: readonly number[]
+  readonly half: HalfWidth
+}
+
+interface Stiffness {
+  /** of the curve, see `fitCurve` */
+  readonly curve: number
+  /** of the choices' own corrections; Infinity for none */
+  readonly choices: number
+}
+
+/** Corrections of single choices are only fitted when there are this many wholes. */
+const ENOUGH = 16
+const FOLDS = 8
+/** A descendant alone says as much about the curve as this part of a measured whole; plans are wholes. */
+const SINGLE_WEIGHT = 0.3
+
+/**
+ * Fits the curve to measured wholes and single descendants, and then the divergence of each choice to what the curve misses.
+ *
+ * Summed divergences rank wholes almost rightly, but deep wholes lose more than their sum says; the curve takes that up.
+ * How freely curve and choices follow the data is decided by cross-validation; the interval comes from leaving each whole out.
+ *
+ * @param divergences of each choice alone, ≥ 0
+ * @param singles losses of choices alone, where they were measured
+ */
+export function fitQualityLoss(
+  divergences: readonly number[],
+  singles: readonly { readonly choice: number; readonly loss: number }[],
+  wholes: readonly MeasuredLoss[],
+): QualityLoss {
+  const known: Known = { divergences, singles, typical: typicalOf(divergences) }
+  const stiffness = chooseStiffness(known, wholes)
+  const { curve, divergences: corrected } = fitBoth(known, wholes, stiffness)
+  const errors = wholes.map((whole, i) => {
+    const predicted = predict(fitBoth(known, wholes.toSpliced(i, 1), stiffness), whole.choices)
+    return { predicted, error: whole.loss - predicted }
+  })
+  if (wholes.length === 0) {
+    for (const { choice, loss } of singles) {
+      const predicted = curve.loss(divergences[choice]!)
+      errors.push({ predicted, error: 2 * (loss - predicted) }) // wholes stray further than single descendants
+    }
+  }
+  const range = Math.max(
+    1e-6,
+    ...wholes.map(({ loss }) => Math.abs(loss)),
+    ...singles.map(({ loss }) => Math.abs(loss)),
+  )
+  return { curve, divergences: corrected, half: conformal(errors, 0.03 * range) }
+}
+
+interface Known {
+  readonly divergences: readonly number[]
+  readonly singles: readonly { readonly choice: number; readonly loss: number }[]
+  /** so that a choice of almost no divergence can be corrected too */
+  readonly typical: number
+}
+
+type Fit = Pick<QualityLoss, 'curve' | 'divergences'>
+
+const sumOf = (values: readonly number[], choices: readonly number[]): number =>
+  choices.reduce((total, choice) => total + values[choice]!, 0)
+
+const predict = ({ curve, divergences }: Fit, choices: readonly number[]): number =>
+  curve.loss(sumOf(divergences, choices))
+
+function typicalOf(divergences: readonly number[]): number {
+  const positive = divergences.filter((value) => value > 0)
+  return positive.length ? 0.1 * mean(positive) : 0
+}
+
+function fitBoth(known: Known, wholes: readonly MeasuredLoss[], stiffness: Stiffness): Fit {
+  let divergences = known.divergences
+  const curveNow = (): Curve => {
+    const points: Point[] = wholes.map(({ choices, loss }) => ({
+      divergence: sumOf(divergences, choices),
+      loss,
+      weight: 1,
+    }))
+    const weight = wholes.length ? SINGLE_WEIGHT : 1
+    for (const { choice, loss } of known.singles) points.push({ divergence: divergences[choice]!, loss, weight })
+    return fitCurve(points, stiffness.curve)
+  }
+  let curve = curveNow()
+  if (stiffness.choices === Number.POSITIVE_INFINITY || wholes.length === 0) return { curve, divergences }
+  for (let pass = 0; pass < 2; pass++) {
+    divergences = correct(known, divergences, curve, wholes, stiffness.choices)
+    curve = curveNow()
+  }
+  return { curve, divergences }
+}
+
+/** One step of Gauss and Newton: how much each choice's divergence has to change for the curve to meet the wholes. */
+function correct(
+  known: Known,
+  divergences: readonly number[],
+  curve: Curve,
+  wholes: readonly MeasuredLoss[],
+  lambda: number,
+): number[] {
+  const rows: Map<number, number>[] = []
+  const targets: number[] = []
+  const floor = 0.1 * mean(wholes.map(({ loss }) => Math.abs(loss))) + 1e-9
+  for (const { choices, loss } of wholes) {
+    const total = sumOf(divergences, choices)
+    const slope = curve.slope(total)
+    const scatter = floor + 0.1 * curve.loss(total)
+    const row = new Map<number, number>()
+    for (const choice of choices) {
+      const reach = known.divergences[choice]! > 0 ? known.divergences[choice]! + known.typical : 0
+      if (reach > 0) row.set(choice, (slope * reach) / scatter)
+    }
+    rows.push(row)
+    // Relative to the choices as they were measured alone, so that passes do not add up.
+    const moved = slope * (total - sumOf(known.divergences, choices))
+    targets.push((loss - curve.loss(total) + moved) / scatter)
+  }
+  const squares = mean(rows.map((row) => [...row.values()].reduce((total, value) => total + value * value, 0)))
+  const gamma = ridge(rows, targets, lambda * Math.max(squares, 1e-12), divergences.length)
+  return known.divergences.map((alone, choice) =>
+    alone > 0 ? Math.max(0.1 * alone, alone + (alone + known.typical) * gamma[choice]!) : alone,
+  )
+}
+
+function chooseStiffness(known: Known, wholes: readonly MeasuredLoss[]): Stiffness {
+  const free = wholes.length + SINGLE_WEIGHT * known.singles.length
+  if (wholes.length < 6) return { curve: free < 6 ? Number.POSITIVE_INFINITY : 3, choices: Number.POSITIVE_INFINITY }
+  let best = Number.POSITIVE_INFINITY
+  let chosen: Stiffness = { curve: 3, choices: Number.POSITIVE_INFINITY }
+  for (const curve of [Number.POSITIVE_INFINITY, 3, 0.5]) {
+    for (const choices of wholes.length >= ENOUGH
+      ? [Number.POSITIVE_INFINITY, 3, 0.3, 0.03]
+      : [Number.POSITIVE_INFINITY]) {
+      const stiffness = { curve, choices }
+      const error = crossValidate(known, wholes, stiffness)
+      if (error < best * 0.98) {
+        best = error
+        chosen = stiffness
+      }
+    }
+  }
+  return chosen
+}
+
+function crossValidate(known: Known, wholes: readonly MeasuredLoss[], stiffness: Stiffness): number {
+  const errors: number[] = []
+  for (let fold = 0; fold < FOLDS; fold++) {
+    const fit = fitBoth(
+      known,
+      wholes.filter((_, i) => i % FOLDS !== fold),
+      stiffness,
+    )
+    for (const [i, whole] of wholes.entries()) {
+      if (i % FOLDS === fold) errors.push(Math.abs(whole.loss - predict(fit, whole.choices)))
+    }
+  }
+  return mean(errors)
+}
