@@ -1,0 +1,216 @@
+import { connect } from 'node:net'
+import { afterEach, describe, expect, it } from 'vitest'
+import { WebSocket } from 'ws'
+import type { Runtime } from '../../src/runtime/index.ts'
+import { serve } from '../../src/server/index.ts'
+import { CLASSIFIER, DETECTOR, json, pictureOf, type Service, startService } from './serving.ts'
+
+const token = 'a-long-enough-token-of-ours'
+let service: Service
+afterEach(() => service?.close())
+
+const predict = (body: Uint8Array<ArrayBuffer> | FormData, headers: Record<string, string> = {}) =>
+  fetch(`${service.url}/v1/models/${CLASSIFIER}/predict`, { method: 'POST', body, headers })
+
+/** A runtime whose predictions wait until they are let go: the only way to know that requests are under way. */
+function held(runtime: Runtime): { runtime: Runtime; waiting(): number; release(): void } {
+  const waiting: (() => void)[] = []
+  return {
+    runtime: {
+      ...bound(runtime),
+      async predict(model, picture, options) {
+        await new Promise<void>((resolve) => waiting.push(resolve))
+        return runtime.predict(model, picture, options)
+      },
+    },
+    waiting: () => waiting.length,
+    release: () => {
+      for (const go of waiting.splice(0)) go()
+    },
+  }
+}
+
+/** A runtime's methods as plain functions, so that one of them can be replaced. */
+function bound(runtime: Runtime): Runtime {
+  return new Proxy({} as Runtime, {
+    get: (_target, key) => {
+      const value = runtime[key as keyof Runtime]
+      return typeof value === 'function' ? value.bind(runtime) : value
+    },
+    ownKeys: () => methods,
+    getOwnPropertyDescriptor: () => ({ enumerable: true, configurable: true }),
+  })
+}
+const methods =
+  'models workloads putWorkload deleteWorkload budget setBudget live whatIf predict infer load unload events statistics close'.split(
+    ' ',
+  )
+
+const until = async (condition: () => boolean) => {
+  for (let i = 0; i < 500 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 10))
+  expect(condition()).toBe(true)
+}
+
+describe('overload', () => {
+  it('answers 503 with Retry-After at once, and everything that was accepted', async () => {
+    let gate!: ReturnType<typeof held>
+    service = await startService({ limits: { inWorksPerModel: 3 } }, (runtime) => {
+      gate = held(runtime)
+      return gate.runtime
+    })
+    const jpeg = await pictureOf('jpeg')
+    const accepted = [predict(jpeg), predict(jpeg), predict(jpeg)]
+    await until(() => gate.waiting() === 3)
+    const since = performance.now()
+    const refused = await Promise.all(Array.from({ length: 20 }, () => predict(jpeg)))
+    expect(performance.now() - since).toBeLessThan(1000)
+    for (const response of refused) {
+      expect([response.status, response.headers.get('retry-after')]).toEqual([503, '1'])
+      expect(await json(response)).toMatchObject({ error: { code: 'OVERLOADED' } })
+    }
+    // another model is not held up by it
+    const other = fetch(`${service.url}/v1/models/${DETECTOR}/predict`, { method: 'POST', body: jpeg })
+    await until(() => gate.waiting() === 4)
+    gate.release()
+    expect((await Promise.all([...accepted, other])).map((each) => each.status)).toEqual([200, 200, 200, 200])
+  })
+})
+
+describe('limits', () => {
+  it('refuses bodies that are too large, told or not', async () => {
+    service = await startService({ limits: { bodyBytes: 20_000, jsonBytes: 1000 } })
+    expect((await predict(new Uint8Array(30_000))).status).toBe(413)
+    const chunks = new ReadableStream({
+      pull(controller) {
+        controller.enqueue(new Uint8Array(8000))
+      },
+    })
+    const request = { method: 'POST', body: chunks, duplex: 'half' } as RequestInit
+    const answer = await fetch(`${service.url}/v1/models/${CLASSIFIER}/predict`, request).catch(() => undefined)
+    expect([413, undefined]).toContain(answer?.status)
+    const form = new FormData()
+    form.append('image', new Blob([new Uint8Array(19_900)]))
+    expect((await predict(form)).status).toBe(413)
+    const budget = await fetch(`${service.url}/v1/budget`, {
+      method: 'PUT',
+      body: JSON.stringify({ a: 'x'.repeat(2000) }),
+    })
+    expect(budget.status).toBe(413)
+    expect((await predict(await pictureOf('jpeg'))).status).toBe(200)
+  })
+
+  it('refuses pictures with too many pixels', async () => {
+    service = await startService({ limits: { pixels: 5000 } })
+    expect((await predict(await pictureOf('jpeg', 100, 51))).status).toBe(413)
+    expect((await predict(await pictureOf('jpeg', 100, 50))).status).toBe(200)
+  })
+
+  it('lets slow clients go', async () => {
+    service = await startService({ limits: { requestMs: 300, headersMs: 200 } })
+    const answer = await new Promise<string>((resolve) => {
+      const socket = connect(service.port, '127.0.0.1', () => {
+        socket.write(
+          `POST /v1/models/${CLASSIFIER}/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nslow`,
+        )
+      })
+      let text = ''
+      socket.on('data', (data) => {
+        text += data
+      })
+      socket.on('close', () => resolve(text))
+    })
+    expect(answer).toMatch(/^HTTP\/1.1 408/)
+  })
+
+  it('says nothing of its inside when something unexpected happens', async () => {
+    service = await startService({}, (runtime) => ({
+      ...bound(runtime),
+      predict: () => Promise.reject(new Error('cannot read /secret/place')),
+      live: () => {
+        throw new TypeError('undefined is not a function')
+      },
+    }))
+    for (const response of [await predict(await pictureOf('jpeg')), await fetch(`${service.url}/v1/plan`)]) {
+      expect(response.status).toBe(500)
+      const text = await response.text()
+      expect(JSON.parse(text)).toMatchObject({ error: { code: 'INTERNAL' } })
+      expect(text).not.toMatch(/secret|undefined|at /)
+    }
+  })
+})
+
+describe('who may call', () => {
+  it('another address needs a token', async () => {
+    service = await startService()
+    await expect(serve(service.runtime, { host: '0.0.0.0', port: 0 })).rejects.toMatchObject({ code: 'USAGE' })
+  })
+
+  it('a token opens what it guards, and wrong ones soon are not looked at any more', async () => {
+    service = await startService({ token })
+    const plan = (authorization?: string) =>
+      fetch(`${service.url}/v1/plan`, authorization ? { headers: { authorization } } : {})
+    expect((await plan()).status).toBe(401)
+    expect((await plan(`Bearer ${token}`)).status).toBe(200)
+    for (const path of ['/health/live', '/v2/health/ready', '/', '/openapi.json', '/docs', '/v1/server/status/ping']) {
+      expect((await fetch(service.url + path)).status).toBe(200)
+    }
+    for (const path of ['/metrics', '/v1/events', '/v2', '/v1/models', '/v1/stream']) {
+      expect((await fetch(service.url + path)).status).toBe(401)
+    }
+    const statuses = await Promise.all(Array.from({ length: 60 }, async () => (await plan('Bearer wrong')).status))
+    expect(statuses).toContain(429)
+  })
+
+  it('recorders send the token as api_key in their form', async () => {
+    service = await startService({ token })
+    const detect = async (key?: string) => {
+      const form = new FormData()
+      form.append('image', new Blob([await pictureOf('jpeg')]), 'frame.jpg')
+      if (key) form.append('api_key', key)
+      return fetch(`${service.url}/v1/vision/detection`, { method: 'POST', body: form })
+    }
+    expect((await detect()).status).toBe(401)
+    expect((await detect('wrong')).status).toBe(401)
+    expect((await detect(token)).status).toBe(200)
+  })
+
+  it('pages of other sites and names of other hosts get nothing, also as a stream', async () => {
+    service = await startService()
+    const headers = { origin: 'http://evil.example' }
+    expect((await fetch(`${service.url}/v1/plan`, { headers })).status).toBe(403)
+    expect((await predict(await pictureOf('jpeg'), headers)).status).toBe(403)
+    const opened = await new Promise((resolve) => {
+      const socket = new WebSocket(`${service.url.replace('http', 'ws')}/v1/stream?models=${CLASSIFIER}`, {
+        origin: 'http://evil.example',
+      })
+      socket.on('unexpected-response', (_request, response) => resolve(response.statusCode))
+      socket.on('open', () => resolve('open'))
+      socket.on('error', () => {})
+    })
+    expect(opened).toBe(403)
+  })
+})
+
+describe('stopping', () => {
+  it('finishes what it accepted, takes nothing new, and ends streams and listeners', async () => {
+    let gate!: ReturnType<typeof held>
+    service = await startService({}, (runtime) => {
+      gate = held(runtime)
+      return gate.runtime
+    })
+    const jpeg = await pictureOf('jpeg')
+    const accepted = [predict(jpeg), predict(jpeg)]
+    const events = await fetch(`${service.url}/v1/events`)
+    const socket = new WebSocket(`${service.url.replace('http', 'ws')}/v1/stream?models=${CLASSIFIER}`)
+    await new Promise((resolve) => socket.on('open', resolve))
+    const closedWith = new Promise((resolve) => socket.on('close', resolve))
+    await until(() => gate.waiting() === 2)
+    const closing = service.close()
+    expect(await closedWith).toBe(1001)
+    await events.text()
+    await expect(fetch(`${service.url}/health/live`)).rejects.toThrow()
+    gate.release()
+    expect((await Promise.all(accepted)).map((each) => each.status)).toEqual([200, 200])
+    await closing
+  })
+})

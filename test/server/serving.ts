@@ -1,0 +1,48 @@
+import sharp from 'sharp'
+import { afterAll } from 'vitest'
+import type { Runtime } from '../../src/runtime/index.ts'
+import { type ServeOptions, type Serving, serve } from '../../src/server/index.ts'
+import { openTestRuntime } from './real-runtime.ts'
+import { CLASSIFIER, DETECTOR, FACES } from './tiny-zoo.ts'
+
+export { CLASSIFIER, DETECTOR, FACES } from './tiny-zoo.ts'
+
+/** A service on a free port over a runtime with a classifier, a detector and a face detector, all three asked for. */
+export interface Service extends Serving {
+  readonly runtime: Runtime
+}
+
+const started: Service[] = []
+afterAll(async () => {
+  for (const service of started) await service.close()
+})
+
+/** `wrap` may put something between runtime and service, for faults that a healthy runtime does not have. */
+export async function startService(
+  options: ServeOptions = {},
+  wrap: (runtime: Runtime) => Runtime = (runtime) => runtime,
+): Promise<Service> {
+  const runtime = await openTestRuntime([CLASSIFIER, DETECTOR, FACES])
+  const serving = await serve(wrap(runtime), { port: 0, ...options })
+  const service = { ...serving, runtime }
+  started.push(service)
+  return service
+}
+
+/** A picture with something on it: `width` × `height` pixels in a named format. */
+export async function pictureOf(
+  format: 'jpeg' | 'png' | 'webp',
+  width = 64,
+  height = 48,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const data = Buffer.alloc(3 * width * height)
+  for (let i = 0; i < data.length; i++) data[i] = (i * 7 + Math.floor(i / (3 * width)) * 11) % 256
+  const encoded = await sharp(data, { raw: { width, height, channels: 3 } })
+    [format]()
+    .toBuffer()
+  return new Uint8Array(encoded)
+}
+
+export async function json(response: Response): Promise<Record<string, unknown>> {
+  return (await response.json()) as Record<string, unknown>
+}
