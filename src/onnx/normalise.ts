@@ -63,6 +63,7 @@ export async function normalise(model: Model, run: Runner, options: NormaliseOpt
   const folded = rewritten(await foldConstants(clean, run), makeOutputs)
   const found = await findFreedom(folded, inputs, run, options.nominalSize)
   const { free, probes } = found
+  notes.push(...heldFast(came.graph, free))
   const quantised = folded.graph.nodes.some(({ op }) => /^QLinear|quantizeLinear$|Integer$/i.test(op))
 
   const settled = rewritten(settleReshapes(foldShapes(found.model, probes), probes), (graph) => graph)
@@ -157,6 +158,17 @@ async function findFreedom(
   const free = { batch: batch !== undefined, size: sizes.length > 0 }
   const probes = [base, ...(batch ? [batch.probe] : []), ...sizes]
   return { model: withFreeInputs(current, inputs, free), free, probes }
+}
+
+/** What the file leaves open, but a run showed to be fixed. */
+function heldFast(graph: Graph, free: Freedom): string[] {
+  const openBatch = graph.inputs.some(({ fact }) => fact?.dims && typeof fact.dims[0] !== 'number')
+  return [
+    ...(openBatch && !free.batch ? ['the batch is fixed at 1: two pictures together give other outputs, or none'] : []),
+    ...(hasFreeSize(graph) && !free.size
+      ? ['the input size is fixed: the graph runs at no other than the recorded one']
+      : []),
+  ]
 }
 
 /** Whether the file itself leaves height and width open; then it says already what holds at other sizes. */
