@@ -3,10 +3,12 @@
 //   npm run train:zoo              all of them
 //   npm run train:zoo road-signs   one
 import { trainRoadSigns } from './road-signs.ts'
+import { trainSignDetector } from './sign-detector.ts'
 import { trainUpscaler } from './upscaler.ts'
 
 const recipes: Readonly<Record<string, () => Promise<void>>> = {
   'road-signs': trainRoadSigns,
+  'sign-detector': trainSignDetector,
   'upscaler-x2': trainUpscaler,
 }
 

@@ -27,7 +27,8 @@ function scaled(plane: Plane, width: number, height: number, spread: number): Pl
   for (let y = 0; y < plane.height; y++) {
     columns.forEach(({ from, share }, x) => {
       let sum = 0
-      for (let k = 0; k < share.length; k++) sum += share[k]! * plane.data[y * plane.width + clamp(from + k, plane.width)]!
+      for (let k = 0; k < share.length; k++)
+        sum += share[k]! * plane.data[y * plane.width + clamp(from + k, plane.width)]!
       narrow[y * width + x] = sum
     })
   }

@@ -12,7 +12,7 @@ interface Paint {
 }
 
 /** Paint fades and differs from country to country. */
-const paintOf = (dice: Dice): Paint => ({
+export const paintOf = (dice: Dice): Paint => ({
   red: hsl(356 + dice.bell() * 10, dice.between(55, 95), dice.between(32, 50)),
   blue: hsl(213 + dice.bell() * 14, dice.between(50, 95), dice.between(25, 48)),
   white: hsl(dice.between(0, 60), dice.between(0, 12), dice.between(84, 98)),
@@ -107,18 +107,86 @@ export async function drawSign(label: string, seed: number): Promise<Raster> {
   const paint = paintOf(dice)
   const scale = (dice.between(0.25, 0.8) * size) / 100
   const [x, y] = [size / 2 + dice.bell() * size * 0.2, size / 2 + dice.bell() * size * 0.2]
-  const tilt = dice.bell() * 20
-  const place =
-    `translate(${x.toFixed(2)} ${y.toFixed(2)}) rotate(${tilt.toFixed(1)}) skewX(${(dice.bell() * 16).toFixed(1)}) ` +
-    `scale(${(scale * dice.between(0.72, 1.05)).toFixed(3)} ${(scale * dice.between(0.85, 1.05)).toFixed(3)}) translate(-50 -50)`
-  const post = dice.chance(0.7)
-    ? `<rect x="46" y="60" width="8" height="300" fill="${hsl(210, 8, dice.between(25, 70))}"/>`
-    : ''
-  const sign = `<g transform="${place}">${post}${drawings[label]!(paint, dice)}</g>`
+  const sign = placeSign(dice, label, paint, x, y, scale).svg
   const neighbour = dice.chance(0.2) ? fragment(dice, paint, size) : ''
   const leaf = dice.chance(0.4) ? occlusion(dice, x, y, size) : ''
   const svg = background(dice, size) + neighbour + sign + leaf + lighting(dice, size)
   return photograph(dice, await rasterise(svg, size, size), 1.4)
+}
+
+/** Corners in pixels. */
+export interface Box {
+  readonly xMin: number
+  readonly yMin: number
+  readonly xMax: number
+  readonly yMax: number
+}
+
+/**
+ * A sign with its post, tilted and seen from the side, and the box around the sign itself.
+ *
+ * @param x, y its middle; @param scale pixels for each of the 100 units of its drawing
+ */
+export function placeSign(
+  dice: Dice,
+  label: string,
+  paint: Paint,
+  x: number,
+  y: number,
+  scale: number,
+): { readonly svg: string; readonly box: Box } {
+  const tilt = dice.bell() * 20
+  const skew = dice.bell() * 16
+  const [sx, sy] = [scale * dice.between(0.72, 1.05), scale * dice.between(0.85, 1.05)]
+  const place =
+    `translate(${x.toFixed(2)} ${y.toFixed(2)}) rotate(${tilt.toFixed(1)}) skewX(${skew.toFixed(1)}) ` +
+    `scale(${sx.toFixed(3)} ${sy.toFixed(3)}) translate(-50 -50)`
+  const post = dice.chance(0.7)
+    ? `<rect x="46" y="60" width="8" height="300" fill="${hsl(210, 8, dice.between(25, 70))}"/>`
+    : ''
+  const svg = `<g transform="${place}">${post}${drawings[label]!(paint, dice)}</g>`
+  const radians = (degrees: number) => (degrees * Math.PI) / 180
+  const points = outlineOf(label).map(([px, py]) => {
+    const [u, v] = [(px - 50) * sx + Math.tan(radians(skew)) * (py - 50) * sy, (py - 50) * sy]
+    const [cos, sin] = [Math.cos(radians(tilt)), Math.sin(radians(tilt))]
+    return [x + u * cos - v * sin, y + u * sin + v * cos] as const
+  })
+  const [xs, ys] = [points.map((point) => point[0]), points.map((point) => point[1])]
+  return { svg, box: { xMin: Math.min(...xs), yMin: Math.min(...ys), xMax: Math.max(...xs), yMax: Math.max(...ys) } }
+}
+
+/** The outer edge of a sign, in its box of 100 × 100. */
+function outlineOf(label: string): readonly (readonly [number, number])[] {
+  if (['bend-left', 'bend-right', 'children', 'danger'].includes(label))
+    return [
+      [50, 4],
+      [98, 90],
+      [2, 90],
+    ]
+  if (label === 'yield')
+    return [
+      [2, 10],
+      [98, 10],
+      [50, 96],
+    ]
+  if (label === 'priority')
+    return [
+      [50, 2],
+      [98, 50],
+      [50, 98],
+      [2, 50],
+    ]
+  if (label === 'parking' || label === 'pedestrian-crossing')
+    return [
+      [4, 4],
+      [96, 4],
+      [96, 96],
+      [4, 96],
+    ]
+  return Array.from({ length: 24 }, (_, i) => {
+    const angle = (i * Math.PI) / 12
+    return [50 + 48.5 * Math.cos(angle), 50 + 48.5 * Math.sin(angle)] as const
+  })
 }
 
 /** A part of another sign at the border, as real pictures have. */

@@ -46,7 +46,10 @@ function detail(dice: Dice, size: number): string {
       return leaves.join('')
     }
     default: {
-      const circles = Array.from({ length: 5 }, (_, i) => `<circle cx="${size / 2}" cy="${size / 2}" r="${6 + i * 7}"/>`)
+      const circles = Array.from(
+        { length: 5 },
+        (_, i) => `<circle cx="${size / 2}" cy="${size / 2}" r="${6 + i * 7}"/>`,
+      )
       return `<g transform="translate(${at() - size / 2} ${at() - size / 2})" fill="none" stroke="${colour}" stroke-width="${dice.between(0.8, 4).toFixed(1)}">${circles.join('')}</g>`
     }
   }

@@ -2,11 +2,11 @@ import sharp from 'sharp'
 import { openSession } from '../../src/engine/index.ts'
 import { type Model, writeModel } from '../../src/onnx/index.ts'
 import { floats } from '../../src/tensor/index.ts'
-import { adam, train, Network, type Samples } from '../../src/trainer/index.ts'
+import { adam, Network, type Samples, train } from '../../src/trainer/index.ts'
 import { type PackageFile, seeds, writePackage } from './package.ts'
 import { progressLine } from './progress.ts'
-import { jpeg } from './scene.ts'
 import { double, half, type Plane, psnr } from './scaling.ts'
+import { jpeg } from './scene.ts'
 import { drawTexture } from './textures.ts'
 
 const SIZE = 128
@@ -125,16 +125,24 @@ async function folder(purpose: 'calibration' | 'validation'): Promise<PackageFil
 }
 
 /** Measures a finished upscaler on a folder of photographs, by the way. */
-export async function measurePhotographs(model: Model, files: readonly string[]): Promise<{ ours: number; cubic: number }> {
+export async function measurePhotographs(
+  model: Model,
+  files: readonly string[],
+): Promise<{ ours: number; cubic: number }> {
   const pairs = await Promise.all(
     files.map(async (file): Promise<Pair> => {
-      const { data, info } = await sharp(file).removeAlpha().toColourspace('srgb').raw().toBuffer({ resolveWithObject: true })
+      const { data, info } = await sharp(file)
+        .removeAlpha()
+        .toColourspace('srgb')
+        .raw()
+        .toBuffer({ resolveWithObject: true })
       const [width, height] = [info.width - (info.width % 2), info.height - (info.height % 2)]
       const luma = new Float32Array(width * height)
       for (let y = 0; y < height; y++) {
         for (let x = 0; x < width; x++) {
           const at = (y * info.width + x) * info.channels
-          const [r, g, b] = info.channels >= 3 ? [data[at]!, data[at + 1]!, data[at + 2]!] : [data[at]!, data[at]!, data[at]!]
+          const [r, g, b] =
+            info.channels >= 3 ? [data[at]!, data[at + 1]!, data[at + 2]!] : [data[at]!, data[at]!, data[at]!]
           luma[y * width + x] = (0.299 * r + 0.587 * g + 0.114 * b) / 255
         }
       }
@@ -147,7 +155,8 @@ export async function measurePhotographs(model: Model, files: readonly string[])
 
 const card = {
   title: 'Upscaler: twice the width and height, luma',
-  notes: 'Trained by blockscale itself on drawn textures. Sharper than bicubic; it restores edges, it does not invent detail.',
+  notes:
+    'Trained by blockscale itself on drawn textures. Sharper than bicubic; it restores edges, it does not invent detail.',
   task: 'super-resolution',
   input: { name: 'input', size: [SIZE / 2, SIZE / 2], resize: 'none', color: 'luma', scale: 1 / 255 },
   output: { decoder: 'upscale', scale: 2 },

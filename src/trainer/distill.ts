@@ -2,8 +2,8 @@ import { BlockscaleError, seededRandom, shuffled } from '../base/index.ts'
 import type { Tensors } from '../engine/index.ts'
 import type { Model } from '../onnx/index.ts'
 import { elementCount, floats, type Tensor } from '../tensor/index.ts'
-import { type TrainOptions, type Trained, train, type Samples } from './train.ts'
 import { targetOf } from './losses.ts'
+import { type Samples, type Trained, type TrainOptions, train } from './train.ts'
 import { adam } from './update.ts'
 
 /** What a block gets and what it is to give: tensors with the samples along their first axis. */

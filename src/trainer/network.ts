@@ -72,6 +72,10 @@ export class Network {
     return this.#add('Add', [a.name, b.name], a.channels)
   }
 
+  concat(a: Value, b: Value): Value {
+    return this.#add('Concat', [a.name, b.name], a.channels + b.channels, { axis: int(1) })
+  }
+
   /** Convolution, normalisation, ReLU. */
   block(x: Value, channels: number, options: ConvolutionOptions & { kernel?: number } = {}): Value {
     return this.relu(this.norm(this.conv(x, channels, options.kernel ?? 3, { ...options, bias: false })))
@@ -117,8 +121,14 @@ export class Network {
     return this.#add('Resize', [x.name, '', scales], x.channels, { mode: { kind: 'string', value: 'linear' } })
   }
 
-  sigmoid(x: Value): Value {
-    return this.#add('Sigmoid', [x.name], x.channels)
+  /** Repeats each position `factor` times in both directions, as feature pyramids do. */
+  repeat(x: Value, factor: number): Value {
+    const scales = this.#tensor(floats([4], [1, 1, factor, factor]))
+    return this.#add('Resize', [x.name, '', scales], x.channels, {
+      mode: { kind: 'string', value: 'nearest' },
+      coordinate_transformation_mode: { kind: 'string', value: 'asymmetric' },
+      nearest_mode: { kind: 'string', value: 'floor' },
+    })
   }
 
   /** `[N, C, H, W]` to `[N, H·W, C]`, the form in which detectors give their answers. */

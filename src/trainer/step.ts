@@ -3,7 +3,7 @@ import { type Graph, isOp, type Model, type Node, node, type ValueInfo } from '.
 import { elementCount, floats, type Tensor } from '../tensor/index.ts'
 import { differentiate } from './differentiate.ts'
 import { Emitter } from './emitter.ts'
-import { emitLoss, type Loss, lossInputs } from './losses.ts'
+import { emitLoss, type Loss, type LossInput, lossInputs } from './losses.ts'
 import { type ShapedGraph, shapeIn } from './shapes.ts'
 import { emitUpdate, type Method, momentsOf, stepScalars } from './update.ts'
 
@@ -62,7 +62,7 @@ export function buildStep(
   const measured = emitLosses(evaluator, losses, shaped)
   const data = [
     ...model.graph.inputs,
-    ...losses.flatMap((loss) => lossInputs(loss, shapeIn(shaped, loss.output))).map(freeBatch),
+    ...losses.flatMap((loss) => lossInputs(loss, shapeIn(shaped, loss.output))).map(freeSizes),
   ]
   const evaluate = assemble(model, [...weights.entries, ...statistics.entries], {
     nodes: [...read, ...model.graph.nodes, ...evaluator.nodes, node('Identity', [measured.value], [LOSS])],
@@ -210,9 +210,10 @@ const floatInput = (name: string, dims: readonly (number | string)[]): ValueInfo
   fact: { type: 'float32', dims },
 })
 const vector = (name: string, of: Layout): ValueInfo => floatInput(name, [of.length])
-const freeBatch = ({ name, type, dims }: ReturnType<typeof lossInputs>[number]): ValueInfo => ({
+// Held-out samples may have other sizes than those trained on, where the network allows it.
+const freeSizes = ({ name, type, dims }: LossInput): ValueInfo => ({
   name,
-  fact: { type, dims: ['N', ...dims.slice(1)] },
+  fact: { type, dims: dims.map((_, axis) => (axis === 0 ? 'N' : null)) },
 })
 
 /** The tensors of a layout as one vector. */
