@@ -1,9 +1,8 @@
 import { BlockscaleError, modelId } from '../base/index.ts'
 import { type Plan, type PlannedModel, type Problem, type ProblemModel, startSolver } from '../optimizer/index.ts'
-import { type Predictor, type ProfileStore, problemModel } from '../profiles/index.ts'
+import { type Predictor, type ProfileStore, predictors, problemModel } from '../profiles/index.ts'
 import type { Choices, Manifest, Zoo } from '../zoo/index.ts'
 import { type Current, place } from './place.ts'
-import { predictors } from './predictors.ts'
 import type { Budget } from './types.ts'
 import type { ChosenDescendant } from './unit-files.ts'
 import type { ModelWish } from './wishes.ts'
@@ -92,7 +91,9 @@ function candidate(
     maxLatencyMs: wish.maxLatencyMs,
     rate: wish.rate,
     minQuality: wish.minQuality,
-    ...(current && here && isStillThere(manifest, current.choices) ? { current: current.choices as Choices } : {}),
+    ...(current && here && isStillThere(manifest, current.choices)
+      ? { current: { size: here.id, choices: current.choices as Choices } }
+      : {}),
   })
   return { manifest, problem, sizes }
 }

@@ -1,0 +1,266 @@
+/**
+ * What being cut and swapped costs, in ratios within one run.
+ *
+ *     npx tsx bench/runtime.ts            # all parts, about three minutes
+ *     npx tsx bench/runtime.ts gears      # one part: gears, swap, load
+ */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { seededRandom } from '../src/base/index.ts'
+import { Engine, type Tensors } from '../src/engine/index.ts'
+import type { Deployed } from '../src/runtime/deployed.ts'
+import { processMemory } from '../src/runtime/memory.ts'
+import { Residents } from '../src/runtime/residents.ts'
+import { Scheduler } from '../src/runtime/scheduler.ts'
+import type { Stage } from '../src/runtime/stage.ts'
+import { shiftToFused, swap } from '../src/runtime/swap.ts'
+import type { Unit } from '../src/runtime/unit.ts'
+import { median, type ResultRow, writeResult } from './result.ts'
+import { type BenchModel, feedsOf, fused, prepare, targetOf } from './runtime-models.ts'
+
+const NAMES = ['mobilenetv2', 'cifar10-resnet20', 'ultraface-rfb-320', 'nanodet-m-320']
+const parts = process.argv.slice(2)
+const wants = (part: string) => parts.length === 0 || parts.includes(part)
+const round = (value: number, digits = 3) => Number(value.toFixed(digits))
+const quantile = (values: readonly number[], share: number) =>
+  [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(share * values.length))] ?? Number.NaN
+const ones = (model: BenchModel) => model.units.map(() => 0)
+
+/** Chain and fused graph against the uncut model, in turns in one thread. */
+async function gears(folder: string, model: BenchModel): Promise<ResultRow> {
+  const engine = new Engine()
+  const whole = await fused(folder, model, ones(model))
+  const { chain } = targetOf(model, ones(model), 0)
+  for (const unit of [model.uncut, whole, ...chain]) await engine.hold(unit.key, unit.path)
+  const ways: Record<string, readonly Unit[]> = { uncut: [model.uncut], fused: [whole], chain }
+  const outputs = model.outputs.map(({ name }) => name)
+  const times: Record<string, number[]> = { uncut: [], fused: [], chain: [] }
+  const answers: Record<string, Tensors> = {}
+  for (let i = 0; i < 160; i++) {
+    // Each way goes first equally often, so that none always finds a cold cache.
+    const order = Object.keys(ways).map((_, k, all) => all[(k + i) % all.length]!)
+    for (const way of order) {
+      const keys = ways[way]!.map(({ key }) => key)
+      const result = await engine.run({ chain: keys, feeds: feedsOf(model), outputs })
+      if (i >= 10) times[way]!.push(result.ms)
+      answers[way] = result.outputs
+    }
+  }
+  await engine.close()
+  const base = median(times.uncut!)
+  return {
+    part: 'gears',
+    model: model.name,
+    blocks: chain.length,
+    uncutMs: round(base),
+    fusedRatio: round(median(times.fused!) / base),
+    chainRatio: round(median(times.chain!) / base),
+    greatestDifference: round(
+      Math.max(...outputs.map((name) => difference(answers.fused![name]!, answers.chain![name]!))),
+      7,
+    ),
+  }
+}
+
+/** One block, and a whole plan, swapped under the runtime's rules, against loading the whole model as it came. */
+async function swaps(model: BenchModel): Promise<ResultRow> {
+  const engine = new Engine()
+  const stage = openStage([engine])
+  const figures: Record<
+    'whole' | 'mapped' | 'block' | 'again' | 'plan',
+    { ms: number[]; cpuMs: number[]; bytes: number[] }
+  > = {
+    whole: { ms: [], cpuMs: [], bytes: [] },
+    mapped: { ms: [], cpuMs: [], bytes: [] },
+    block: { ms: [], cpuMs: [], bytes: [] },
+    again: { ms: [], cpuMs: [], bytes: [] },
+    plan: { ms: [], cpuMs: [], bytes: [] },
+  }
+  const timed = async (what: keyof typeof figures, work: () => Promise<unknown>) => {
+    const [cpu, started] = [process.cpuUsage(), performance.now()]
+    await work()
+    const used = process.cpuUsage(cpu)
+    figures[what].ms.push(performance.now() - started)
+    figures[what].cpuMs.push((used.user + used.system) / 1000)
+  }
+  const all = (variant: number) => model.units.map(() => variant)
+  await swap(stage, [targetOf(model, all(0), 0)], undefined)
+  let fresh = 0
+  for (let i = 0; i < 40; i++) {
+    await timed('whole', () => engine.hold(`whole-${i}`, model.file).then((hold) => hold.release()))
+    await timed('mapped', () => engine.hold(`mapped-${i}`, model.uncut.path).then((hold) => hold.release()))
+    const block = i % model.units.length
+    const one = targetOf(model, all(0).with(block, 1), 0)
+    // A key of its own each time: as a block that was never loaded before, which is run on zeros.
+    const chain = one.chain.map((unit, k) => (k === block ? { ...unit, key: `${unit.key}-${fresh++}` } : unit))
+    await timed('block', () => swap(stage, [{ ...one, chain }], undefined))
+    await swap(stage, [targetOf(model, all(0), 0)], undefined)
+    await timed('again', () => swap(stage, [one], undefined))
+    await timed('plan', () => swap(stage, [targetOf(model, all(1).with(block, 0), 0)], undefined))
+    await swap(stage, [targetOf(model, all(0), 0)], undefined)
+  }
+  await swap(stage, [], undefined)
+  await engine.close()
+  const ratio = (what: keyof typeof figures, of: 'ms' | 'cpuMs') =>
+    round(median(figures[what][of].slice(2)) / median(figures.whole[of].slice(2)))
+  return {
+    part: 'swap',
+    model: model.name,
+    blocks: model.units.length,
+    wholeLoadMs: round(median(figures.whole.ms.slice(2))),
+    mappedWholeRatio: ratio('mapped', 'ms'),
+    newBlockMs: round(median(figures.block.ms.slice(2))),
+    newBlockRatio: ratio('block', 'ms'),
+    newBlockCpuRatio: ratio('block', 'cpuMs'),
+    knownBlockRatio: ratio('again', 'ms'),
+    knownBlockCpuRatio: ratio('again', 'cpuMs'),
+    wholePlanRatio: ratio('plan', 'ms'),
+    wholePlanCpuRatio: ratio('plan', 'cpuMs'),
+  }
+}
+
+/** A thousand swaps while three models answer at constant rates; each answer is compared with that of the plan it names. */
+async function load(folder: string, models: readonly BenchModel[]): Promise<ResultRow[]> {
+  const engines = [new Engine(), new Engine()]
+  const stage = openStage(engines)
+  const rates: Record<string, number> = { mobilenetv2: 10, 'cifar10-resnet20': 30, 'ultraface-rfb-320': 15 }
+  const random = seededRandom(3)
+  const plans = new Map(models.map((model) => [model.name, somePlans(model, random)]))
+  const core = (model: BenchModel) => (model.name === 'mobilenetv2' ? 0 : 1)
+  const expected = new Map<string, Tensors>()
+  for (const model of models) {
+    for (const choice of plans.get(model.name)!) {
+      await swap(stage, [targetOf(model, choice, 0)], undefined)
+      const done = await ask(stage, model)
+      expected.set(`${model.name} ${choice.join('')}`, done.result.outputs)
+    }
+  }
+  const pick = (i: number) => models.map((model) => targetOf(model, plans.get(model.name)![i % 6]!, core(model)))
+  const limitBytes = 1.6 * pick(0).reduce((sum, { predicted }) => sum + predicted.memoryBytes, 0)
+  await swap(stage, pick(0), limitBytes)
+  for (const model of models) {
+    await shiftToFused(stage, model.name, await fused(folder, model, plans.get(model.name)![0]!), limitBytes)
+  }
+
+  const latencies: number[] = []
+  const tally = { answered: 0, failed: 0, mixed: 0 }
+  const cameras = models.map((model) =>
+    setInterval(() => {
+      const started = performance.now()
+      ask(stage, model).then(
+        ({ deployed, result }) => {
+          latencies.push(performance.now() - started)
+          tally.answered++
+          const wanted = expected.get(`${model.name} ${deployed.target.plan}`)!
+          if (Object.keys(wanted).some((name) => difference(wanted[name]!, result.outputs[name]!) > 1e-3)) tally.mixed++
+        },
+        () => {
+          tally.failed++
+        },
+      )
+    }, 1000 / rates[model.name]!),
+  )
+  const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
+  await pause(2_000)
+  latencies.length = 0
+  await pause(10_000)
+  const steady = latencies.splice(0)
+  // The chain is what runs during swaps; what it costs without any swap is a part of what the swaps cost.
+  await swap(stage, pick(1), limitBytes)
+  await pause(1_000)
+  latencies.length = 0
+  const before = processMemory().anonymousBytes
+  const [cpu, started] = [process.cpuUsage(), performance.now()]
+  let peak = 0
+  const swapMs: number[] = []
+  const methods = { beside: 0, exchange: 0 }
+  for (let i = 0; i < 1000; i++) {
+    const swapped = await swap(stage, pick(i), limitBytes)
+    methods[swapped.method]++
+    swapMs.push(swapped.ms)
+    peak = Math.max(peak, stage.residents.takePeak())
+    await pause(30)
+  }
+  const seconds = (performance.now() - started) / 1000
+  const used = process.cpuUsage(cpu)
+  const during = latencies.splice(0)
+  await swap(stage, pick(1), limitBytes)
+  await pause(1_000)
+  const after = processMemory().anonymousBytes
+  for (const camera of cameras) clearInterval(camera)
+  await stage.scheduler.close()
+  await Promise.all(engines.map((engine) => engine.close()))
+  return [
+    {
+      part: 'load',
+      swaps: 1000,
+      ...tally,
+      ...methods,
+      swapMs: round(median(swapMs)),
+      steadyP50Ms: round(quantile(steady, 0.5)),
+      steadyP99Ms: round(quantile(steady, 0.99)),
+      duringP50Ms: round(quantile(during, 0.5)),
+      duringP99Ms: round(quantile(during, 0.99)),
+      p99Ratio: round(quantile(during, 0.99) / quantile(steady, 0.99)),
+      anonymousRatio: round(after / before),
+      peakOverLimit: round(peak / limitBytes),
+      cpuShare: round((used.user + used.system) / 1e6 / seconds),
+    },
+  ]
+}
+
+function openStage(engines: readonly Engine[]): Stage {
+  const live = new Map<string, Deployed>()
+  return {
+    live,
+    residents: new Residents(engines),
+    scheduler: new Scheduler(engines, { live: (model) => live.get(model) }),
+    spares: new Map(),
+    retiring: new Set(),
+    shapes: new Map(),
+  }
+}
+
+const ask = (stage: Stage, model: BenchModel) =>
+  stage.scheduler.submit({
+    model: model.name,
+    feeds: () => feedsOf(model),
+    outputs: model.outputs.map(({ name }) => name),
+    options: {},
+  })
+
+function somePlans(model: BenchModel, random: () => number): number[][] {
+  return Array.from({ length: 6 }, () => model.units.map(() => (random() < 0.5 ? 0 : 1)))
+}
+
+/** Greatest difference, relative to the greatest value. */
+function difference(a: Tensors[string], b: Tensors[string]): number {
+  let greatest = 0
+  let scale = 1e-9
+  for (let i = 0; i < a.data.length; i++) {
+    greatest = Math.max(greatest, Math.abs(Number(a.data[i]) - Number(b.data[i])))
+    scale = Math.max(scale, Math.abs(Number(a.data[i])))
+  }
+  return greatest / scale
+}
+
+const assets = process.env.BLOCKSCALE_ASSETS ?? fileURLToPath(new URL('../../shared/assets', import.meta.url))
+if (!existsSync(assets)) throw new Error('set BLOCKSCALE_ASSETS to the folder of models and pictures')
+const folder = mkdtempSync(join(tmpdir(), 'bench-runtime-'))
+const rows: ResultRow[] = []
+const show = (row: ResultRow) => {
+  rows.push(row)
+  console.log(JSON.stringify(row))
+}
+try {
+  const models: BenchModel[] = []
+  for (const name of NAMES) models.push(await prepare(folder, assets, name))
+  if (wants('gears')) for (const model of models) show(await gears(folder, model))
+  if (wants('swap')) for (const model of models) show(await swaps(model))
+  if (wants('load')) for (const row of await load(folder, models.slice(0, 3))) show(row)
+} finally {
+  rmSync(folder, { recursive: true })
+}
+if (parts.length === 0) console.log(await writeResult('runtime', rows))
