@@ -31,6 +31,9 @@ export async function record(model: Model, run: Runner, feeds: Readonly<Record<s
   }
 }
 
+/** Folding BatchNormalization rounds differently; more than this, relative to an output's range, is a mistake of ours. */
+export const TOLERANCE = 1e-3
+
 /** Outputs that vary by less than this are measured against it: a sigmoid near 0 has only rounding left (about 6e-8). */
 const LEAST_RANGE = 1e-3
 
