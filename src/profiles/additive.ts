@@ -16,6 +16,9 @@ export interface AdditiveCost {
 
 /** Residuals of single choices are only fitted when there are this many wholes. */
 const ENOUGH = 16
+const FOLDS = 8
+/** up to here each whole is left out by itself for the interval */
+const MOST_FOLDS = 24
 const LAMBDAS = [0.03, 0.3, 3, Number.POSITIVE_INFINITY]
 /** What an interval is at least, with nothing measured: sums of block times are within −14…+7 % of the fused graph. */
 const UNMEASURED = 0.1
@@ -30,10 +33,7 @@ export function fitAdditive(parts: readonly number[], measured: readonly Measure
   const usable = measured.filter(({ choices, cost }) => cost > 0 && sumOf(parts, choices) > 0)
   const lambda = usable.length >= ENOUGH ? bestLambda(parts, usable, blocks) : Number.POSITIVE_INFINITY
   const of = fitCosts(parts, usable, blocks, lambda)
-  const errors = usable.map((whole, i) => {
-    const others = fitCosts(parts, usable.toSpliced(i, 1), blocks, lambda)
-    return { predicted: 1, error: relativeError(others, whole) }
-  })
+  const errors = unseen(parts, usable, blocks, lambda, Math.min(usable.length, MOST_FOLDS))
   const half = conformal(errors, errors.length ? 0.02 : UNMEASURED)(1)
   return {
     of: (choice) => of[choice]!,
@@ -51,26 +51,29 @@ const relativeError = (costs: readonly number[], { choices, cost }: MeasuredCost
   (cost - sumOf(costs, choices)) / sumOf(costs, choices)
 
 function bestLambda(parts: readonly number[], measured: readonly MeasuredCost[], blocks: number): number {
-  const folds = 8
-  let best = Number.POSITIVE_INFINITY
-  let chosen = Number.POSITIVE_INFINITY
-  for (const lambda of LAMBDAS) {
-    const errors: number[] = []
-    for (let fold = 0; fold < folds; fold++) {
-      const costs = fitCosts(
-        parts,
-        measured.filter((_, i) => i % folds !== fold),
-        blocks,
-        lambda,
-      )
-      for (const [i, whole] of measured.entries()) if (i % folds === fold) errors.push(relativeError(costs, whole) ** 2)
-    }
-    if (mean(errors) < best) {
-      best = mean(errors)
-      chosen = lambda
+  const errorOf = (lambda: number): number =>
+    mean(unseen(parts, measured, blocks, lambda, FOLDS).map(({ error }) => error ** 2))
+  const errors = LAMBDAS.map(errorOf)
+  return LAMBDAS[errors.indexOf(Math.min(...errors))]!
+}
+
+/** Relative errors of wholes under fits that have not seen them: each of `folds` parts under a fit to the others. */
+function unseen(
+  parts: readonly number[],
+  measured: readonly MeasuredCost[],
+  blocks: number,
+  lambda: number,
+  folds: number,
+): { predicted: number; error: number }[] {
+  const errors: { predicted: number; error: number }[] = []
+  for (let fold = 0; fold < folds; fold++) {
+    const others = measured.filter((_, i) => i % folds !== fold)
+    const costs = fitCosts(parts, others, blocks, lambda)
+    for (let i = fold; i < measured.length; i += folds) {
+      errors.push({ predicted: 1, error: relativeError(costs, measured[i]!) })
     }
   }
-  return chosen
+  return errors
 }
 
 /** Cost of each choice within a whole. */

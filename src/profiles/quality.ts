@@ -27,6 +27,8 @@ interface Stiffness {
 /** Corrections of single choices are only fitted when there are this many wholes. */
 const ENOUGH = 16
 const FOLDS = 8
+/** up to here each whole is left out by itself for the interval */
+const MOST_FOLDS = 24
 /** A descendant alone says as much about the curve as this part of a measured whole; plans are wholes. */
 const SINGLE_WEIGHT = 0.3
 
@@ -34,7 +36,7 @@ const SINGLE_WEIGHT = 0.3
  * Fits the curve to measured wholes and single descendants, and then the divergence of each choice to what the curve misses.
  *
  * Summed divergences rank wholes almost rightly, but deep wholes lose more than their sum says; the curve takes that up.
- * How freely curve and choices follow the data is decided by cross-validation; the interval comes from leaving each whole out.
+ * How freely curve and choices follow the data is decided by cross-validation; the interval comes from wholes that a fit has not seen.
  *
  * @param divergences of each choice alone, ≥ 0
  * @param singles losses of choices alone, where they were measured
@@ -47,10 +49,7 @@ export function fitQualityLoss(
   const known: Known = { divergences, singles, typical: typicalOf(divergences) }
   const stiffness = chooseStiffness(known, wholes)
   const { curve, divergences: corrected } = fitBoth(known, wholes, stiffness)
-  const errors = wholes.map((whole, i) => {
-    const predicted = predict(fitBoth(known, wholes.toSpliced(i, 1), stiffness), whole.choices)
-    return { predicted, error: whole.loss - predicted }
-  })
+  const errors = unseen(known, wholes, stiffness, Math.min(wholes.length, MOST_FOLDS))
   if (wholes.length === 0) {
     for (const { choice, loss } of singles) {
       const predicted = curve.loss(divergences[choice]!)
@@ -139,36 +138,41 @@ function correct(
 }
 
 function chooseStiffness(known: Known, wholes: readonly MeasuredLoss[]): Stiffness {
-  const free = wholes.length + SINGLE_WEIGHT * known.singles.length
-  if (wholes.length < 6) return { curve: free < 6 ? Number.POSITIVE_INFINITY : 3, choices: Number.POSITIVE_INFINITY }
-  let best = Number.POSITIVE_INFINITY
-  let chosen: Stiffness = { curve: 3, choices: Number.POSITIVE_INFINITY }
-  for (const curve of [Number.POSITIVE_INFINITY, 3, 0.5]) {
-    for (const choices of wholes.length >= ENOUGH
-      ? [Number.POSITIVE_INFINITY, 3, 0.3, 0.03]
-      : [Number.POSITIVE_INFINITY]) {
-      const stiffness = { curve, choices }
-      const error = crossValidate(known, wholes, stiffness)
-      if (error < best * 0.98) {
-        best = error
-        chosen = stiffness
-      }
-    }
+  const weight = wholes.length + SINGLE_WEIGHT * known.singles.length
+  if (wholes.length < 6) return { curve: weight < 6 ? Number.POSITIVE_INFINITY : 3, choices: Number.POSITIVE_INFINITY }
+  const stiff = Number.POSITIVE_INFINITY
+  const curve = best([stiff, 3, 0.5], (each) => crossValidate(known, wholes, { curve: each, choices: stiff }))
+  if (wholes.length < ENOUGH) return { curve, choices: stiff }
+  return { curve, choices: best([stiff, 3, 0.3, 0.03], (choices) => crossValidate(known, wholes, { curve, choices })) }
+}
+
+/** The candidate of least error; a later, softer one has to be clearly better. */
+function best(candidates: readonly number[], errorOf: (candidate: number) => number): number {
+  let chosen = candidates[0]!
+  let least = Number.POSITIVE_INFINITY
+  for (const candidate of candidates) {
+    const error = errorOf(candidate)
+    if (error >= least * 0.98) continue
+    least = error
+    chosen = candidate
   }
   return chosen
 }
 
-function crossValidate(known: Known, wholes: readonly MeasuredLoss[], stiffness: Stiffness): number {
-  const errors: number[] = []
-  for (let fold = 0; fold < FOLDS; fold++) {
-    const fit = fitBoth(
-      known,
-      wholes.filter((_, i) => i % FOLDS !== fold),
-      stiffness,
-    )
-    for (const [i, whole] of wholes.entries()) {
-      if (i % FOLDS === fold) errors.push(Math.abs(whole.loss - predict(fit, whole.choices)))
+const crossValidate = (known: Known, wholes: readonly MeasuredLoss[], stiffness: Stiffness): number =>
+  mean(unseen(known, wholes, stiffness, FOLDS).map(({ error }) => Math.abs(error)))
+
+/** Predictions of wholes by fits that have not seen them: each of `folds` parts by a fit to the others. */
+function unseen(known: Known, wholes: readonly MeasuredLoss[], stiffness: Stiffness, folds: number) {
+  const errors: { predicted: number; error: number }[] = []
+  for (let fold = 0; fold < folds; fold++) {
+    const others = wholes.filter((_, i) => i % folds !== fold)
+    const fit = fitBoth(known, others, stiffness)
+    for (let i = fold; i < wholes.length; i += folds) {
+      const { choices, loss } = wholes[i]!
+      const predicted = predict(fit, choices)
+      errors.push({ predicted, error: loss - predicted })
     }
   }
-  return mean(errors)
+  return errors
 }

@@ -49,6 +49,8 @@ export interface Zoo {
   /** Writes another file of the model, such as `original.onnx` or `labels.txt`. */
   writeFile(model: ModelId, path: string, bytes: Uint8Array | string): Promise<ZooFile>
   writeManifest(manifest: Manifest): Promise<void>
+  /** Removes block files that the manifest does not name: descendants that were made and are not offered. */
+  tidy(manifest: Manifest): Promise<void>
   /** Removes a model with all that was compiled from it. */
   remove(model: ModelId): Promise<void>
 
@@ -156,6 +158,16 @@ class ZooFolder implements Zoo {
     const text = formatManifest(manifest)
     parseManifest(text, path, manifest.model) // what could not be read back is not written
     await writeWhole(path, text)
+  }
+
+  async tidy(manifest: Manifest): Promise<void> {
+    const blocks = join(this.#folder(manifest.model), 'blocks')
+    const named = new Set(manifest.blocks.flatMap((block) => block.descendants.map(({ file }) => file.path)))
+    for (const block of await foldersIn(blocks)) {
+      for (const name of await readdir(join(blocks, block))) {
+        if (!named.has(`blocks/${block}/${name}`)) await removeWhole(join(blocks, block, name))
+      }
+    }
   }
 
   async remove(model: ModelId): Promise<void> {

@@ -1,15 +1,8 @@
 import { ORIGINAL } from '../base/index.ts'
-import {
-  type Combination,
-  type DescendantProfile,
-  fitPredictor,
-  type Measurement,
-  type Predictor,
-  type ProfileStore,
-} from '../profiles/index.ts'
 import type { Manifest } from '../zoo/index.ts'
-
-type Size = readonly [number, number]
+import { type DescendantProfile, fitPredictor, type Predictor } from './predict.ts'
+import type { Combination, Measurement, Size } from './rows.ts'
+import type { ProfileStore } from './store.ts'
 
 export interface SizedPredictor {
   readonly id: string
@@ -57,7 +50,7 @@ export function predictors(store: ProfileStore, manifest: Manifest, device: stri
         id: sizeId(size),
         size,
         predictor: fitPredictor({
-          original: { quality: base?.measured.quality ?? 1, divergence: here?.measured.divergence ?? 0 },
+          originalQuality: here?.measured.quality ?? base?.measured.quality ?? 1,
           descendants,
           combinations: combinations
             .filter(({ split }) => split === 'refit')

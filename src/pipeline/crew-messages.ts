@@ -1,0 +1,67 @@
+import type { ErrorCode } from '../base/index.ts'
+import type { QuantisationRange, Recipe } from '../blocks/index.ts'
+import type { BlockGraph, Model } from '../onnx/index.ts'
+import type { ModelCard, Skipped } from '../tasks/index.ts'
+import type { DescendantKind } from '../zoo/index.ts'
+import type { Evaluation } from './evaluate.ts'
+import type { PictureSource, SplitName } from './splits.ts'
+
+/** What every worker of a crew is told at its start. */
+export interface CrewSetup {
+  readonly card: ModelCard
+  readonly source: PictureSource
+  /** the uncut normalised model */
+  readonly model: Model
+  readonly blocks: readonly BlockGraph[]
+}
+
+export type CrewJob =
+  /** ranges of the border values, from the calibration pictures */
+  | { readonly kind: 'ranges' }
+  | {
+      readonly kind: 'descend'
+      readonly block: number
+      readonly recipes: readonly Recipe[]
+      readonly borders: readonly (readonly [string, QuantisationRange])[]
+      readonly known: readonly string[]
+      /** milliseconds since the epoch */
+      readonly until?: number | undefined
+    }
+  | { readonly kind: 'evaluate'; readonly model: Uint8Array; readonly split: SplitName }
+  /** recorded inputs of every block for a few pictures, for measuring */
+  | { readonly kind: 'feeds'; readonly pictures: number }
+
+export interface CrewResults {
+  readonly ranges: readonly (readonly [string, QuantisationRange])[]
+  readonly descend: undefined
+  readonly evaluate: Evaluation
+  readonly feeds: {
+    readonly blocks: readonly (readonly Readonly<Record<string, import('../tensor/index.ts').Tensor>>[])[]
+    readonly whole: readonly Readonly<Record<string, import('../tensor/index.ts').Tensor>>[]
+  }
+}
+
+/** A descendant as a worker hands it over, or one that was tried in vain. */
+export type CrewPart =
+  | {
+      readonly kind: 'made'
+      readonly block: number
+      readonly id: string
+      readonly descendantKind: DescendantKind
+      readonly parameters: Readonly<Record<string, number | string>>
+      readonly bytes: Uint8Array
+      readonly weightBytes: number
+      readonly macs: number
+      readonly outputError: number
+      readonly integerLayers: number
+    }
+  | { readonly kind: 'dropped'; readonly block: number; readonly id: string; readonly why: string }
+  | { readonly kind: 'skipped'; readonly skipped: Skipped }
+
+export type FromCrew =
+  | { readonly job: number; readonly part: CrewPart }
+  | { readonly job: number; readonly result: unknown }
+  | {
+      readonly job: number
+      readonly error: { readonly code: ErrorCode; readonly message: string; readonly hint: string }
+    }

@@ -1,0 +1,150 @@
+import { parentPort, workerData } from 'node:worker_threads'
+import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
+import { makeDescendants, observe, openLinearAlgebra, record, type Samples, sampleBytes } from '../blocks/index.ts'
+import { writeModel } from '../onnx/index.ts'
+import type { Tensors } from '../tasks/index.ts'
+import type { CrewJob, CrewPart, CrewResults, CrewSetup, FromCrew } from './crew-messages.ts'
+import { type EvaluationSet, evaluate, openEvaluationSet } from './evaluate.ts'
+import { openSplits, prepareItems, type SplitName, type Splits } from './splits.ts'
+
+const setup = workerData as CrewSetup
+const port = parentPort
+if (!port) throw new BlockscaleError('INTERNAL', 'a crew worker is a thread of its own')
+
+/** Recorded inputs of one block that are held at once, and the least that a refit needs. */
+const SAMPLE_BYTES = 192e6
+const LEAST_SAMPLES = 64
+/** Pictures for the ranges of border values. */
+const RANGE_PICTURES = 128
+
+let splits: Promise<Splits> | undefined
+let calibration: Promise<readonly Tensors[]> | undefined
+const sets = new Map<SplitName, Promise<EvaluationSet>>()
+const original = () => writeModel(setup.model)
+
+const openedSplits = () => {
+  splits ??= openSplits(setup.card, setup.source)
+  return splits
+}
+
+async function load(name: SplitName, most: number, job: number) {
+  const { items } = await openedSplits()
+  return prepareItems(items[name].slice(0, most), setup.card, undefined, (skipped) =>
+    port!.postMessage({ job, part: { kind: 'skipped', skipped } } satisfies FromCrew),
+  )
+}
+
+/** Calibration feeds are loaded once for all blocks; large pictures in smaller number. */
+async function calibrationFeeds(job: number): Promise<readonly Tensors[]> {
+  const bytes = setup.model.graph.inputs.reduce((sum, { name }) => {
+    const dims = setup.blocks.map(({ nominal }) => nominal.get(name)).find(Boolean) ?? []
+    return sum + 4 * dims.reduce((product, dim) => product * dim, 1)
+  }, 0)
+  calibration ??= load('calibration', Math.max(LEAST_SAMPLES, Math.floor(SAMPLE_BYTES / bytes)), job).then((items) =>
+    items.map(({ prepared }) => prepared.feeds),
+  )
+  return calibration
+}
+
+async function evaluationSet(name: SplitName, job: number): Promise<EvaluationSet> {
+  // The pictures of one split at a time, and never beside those for calibration.
+  calibration = undefined
+  const known = sets.get(name)
+  if (known) return known
+  sets.clear()
+  const made = load(name, Number.POSITIVE_INFINITY, job).then(async (items) =>
+    openEvaluationSet(original(), items, (await openedSplits()).labelled),
+  )
+  sets.set(name, made)
+  return made
+}
+
+/** The inputs of a block for the first calibration pictures, as the original delivers them. */
+async function samplesOf(block: CrewSetup['blocks'][number], most: number, job: number): Promise<Samples> {
+  const feeds = (await calibrationFeeds(job)).slice(0, most)
+  const names = block.inputs.map(({ name }) => name)
+  const samples: Tensors[] = []
+  await record(setup.model, feeds, names, (values) => {
+    samples.push(Object.fromEntries(names.map((name) => [name, values[name]!])))
+  })
+  return samples
+}
+
+const handlers: {
+  [Kind in CrewJob['kind']]: (job: CrewJob & { kind: Kind }, id: number) => Promise<CrewResults[Kind]>
+} = {
+  async ranges(_job, id) {
+    const ends = new Set(setup.model.graph.outputs.map(({ name }) => name))
+    const inputs = new Set(setup.model.graph.inputs.map(({ name }) => name))
+    const values = [...new Set(setup.blocks.flatMap(({ outputs }) => outputs.map(({ name }) => name)))]
+    const feeds = (await calibrationFeeds(id)).slice(0, RANGE_PICTURES)
+    const wanted = values.filter((name) => !ends.has(name) && !inputs.has(name))
+    const observed = await observe(setup.model, feeds, wanted)
+    return [...observed].map(([name, each]) => [name, each.range()] as const)
+  },
+
+  async descend(job, id) {
+    const block = setup.blocks[job.block]!
+    const most = Math.max(LEAST_SAMPLES, Math.floor(SAMPLE_BYTES / sampleBytes(block)))
+    const samples = await samplesOf(block, most, id)
+    const algebra = await openLinearAlgebra()
+    const ends = new Set([...setup.model.graph.inputs, ...setup.model.graph.outputs].map(({ name }) => name))
+    const post = (part: CrewPart, transfer: ArrayBuffer[] = []) =>
+      port!.postMessage({ job: id, part } satisfies FromCrew, transfer)
+    try {
+      for await (const made of makeDescendants(block, samples, algebra, {
+        recipes: job.recipes,
+        borders: new Map(job.borders),
+        ends,
+        weightBits: 8,
+        known: new Set(job.known),
+        timeLeft: () => job.until === undefined || Date.now() < job.until,
+      })) {
+        if (made.kind === 'dropped') {
+          post({ kind: 'dropped', block: job.block, id: made.id, why: made.why })
+          continue
+        }
+        const { descendant, verdict, weightBytes, macs } = made
+        const bytes = new Uint8Array(writeModel(descendant.model))
+        post(
+          {
+            kind: 'made',
+            block: job.block,
+            id: descendant.id,
+            descendantKind: descendant.kind,
+            parameters: descendant.parameters,
+            bytes,
+            weightBytes,
+            macs,
+            outputError: verdict.outputError,
+            integerLayers: verdict.integerLayers,
+          },
+          [bytes.buffer],
+        )
+      }
+    } finally {
+      await algebra.close()
+    }
+  },
+
+  async evaluate(job, id) {
+    return evaluate(job.model, await evaluationSet(job.split, id), setup.card)
+  },
+
+  async feeds(job, id) {
+    const whole = (await calibrationFeeds(id)).slice(0, job.pictures)
+    const blocks: Samples[] = []
+    for (const block of setup.blocks) blocks.push(await samplesOf(block, job.pictures, id))
+    return { blocks, whole }
+  },
+}
+
+port.on('message', async ({ id, job }: { id: number; job: CrewJob }) => {
+  try {
+    const handle = handlers[job.kind] as (job: CrewJob, id: number) => Promise<unknown>
+    port.postMessage({ job: id, result: await handle(job, id) } satisfies FromCrew)
+  } catch (thrown) {
+    const { code, message, hint } = asBlockscaleError(thrown)
+    port.postMessage({ job: id, error: { code, message, hint } } satisfies FromCrew)
+  }
+})

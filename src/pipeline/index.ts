@@ -1,0 +1,7 @@
+export { type BuildOptions, type BuildReport, build } from './build.ts'
+export { descendantOf, keyOf, originalChoices } from './choices.ts'
+export { Crew } from './crew.ts'
+export { type Evaluation, type EvaluationSet, evaluate, openEvaluationSet } from './evaluate.ts'
+export { fuse, fuseToBytes } from './fuse.ts'
+export { type PreparedModel, prepareModel } from './prepare.ts'
+export { openSplits, type PictureSource, type PreparedItem, prepareItems, type SplitName } from './splits.ts'
