@@ -1,6 +1,6 @@
-import { undominated } from './dominance.ts'
+import { keepUndominated } from './dominance.ts'
 import { limitSteps, type Scale, scaleFor, toSteps } from './exact.ts'
-import type { Problem, ProblemBlock, ProblemModel } from './problem.ts'
+import type { Problem, ProblemBlock, ProblemChoice, ProblemModel } from './problem.ts'
 
 /** What is minimised. `latencyOf` and `lossOf` look at one model: they find what a limit would have to be. */
 export type Goal =
@@ -21,6 +21,8 @@ export interface Program {
   readonly latency: Scale
   readonly memory: Scale
   readonly loss: Scale
+  /** costs differ by at least this when they differ; 0 when nothing is known */
+  readonly costStep: number
   readonly memoryLimit: number
   /** room of each core in load steps; undefined when the problem names no cores */
   readonly coreLimits: readonly number[] | undefined
@@ -57,133 +59,188 @@ export interface VariantProgram {
   readonly loss: Float64Array
 }
 
-/** The choices of one block, column by column. */
-export interface BlockColumns {
-  readonly choice: Int32Array
-  readonly cost: Float64Array
-  readonly latency: Float64Array
-  readonly memory: Float64Array
-  readonly loss: Float64Array
-}
-
-interface Scales {
-  readonly latency: Scale
-  readonly memory: Scale
-  readonly loss: Scale
-  /** whole rates of decimal rates: 29.97 counts as 2997 hundredths */
-  readonly rate: Scale
-}
-
 export const goalOf = (problem: Problem): Goal => ({ kind: problem.objective ?? 'quality' })
 
-export const variantsOf = (
-  model: ProblemModel,
-): readonly { readonly id: string; readonly blocks: readonly ProblemBlock[] }[] =>
+export interface Variant {
+  readonly id: string
+  readonly blocks: readonly ProblemBlock[]
+}
+
+export const variantsOf = (model: ProblemModel): readonly Variant[] =>
   model.variants ?? [{ id: '', blocks: model.blocks ?? [] }]
 
 /** @param problem must have passed `parseProblem` */
 export function compile(problem: Problem, goal: Goal = goalOf(problem)): Program {
   const scales = scalesOf(problem)
-  const blocks = largestBlockCount(problem)
+  const terms = problem.models.reduce(
+    (most, model) => variantsOf(model).reduce((n, v) => Math.max(n, v.blocks.length), most),
+    0,
+  )
   const loadOfCore = 1000 * scales.latency.factor * scales.rate.factor
   const coreLimits = problem.cores === undefined ? undefined : coresOf(problem.cores, problem.utilisation, loadOfCore)
   const largestCore = coreLimits ? Math.max(0, ...coreLimits) : Number.POSITIVE_INFINITY
-  const tieShare = lossShare(problem, goal, scales)
-  const models = byId(problem.models).map(({ item: model, index }): ModelProgram => {
+  const costs = costsOf(problem, goal, scales)
+  const models = inOrderOfId(problem.models).map((index): ModelProgram => {
+    const model = problem.models[index]!
     const loadRate = coreLimits ? loadRateOf(scales.rate, model.rate ?? 0) : 0
     const latencyLimit =
       model.maxLatencyMs === undefined
         ? Number.POSITIVE_INFINITY
-        : limitSteps(scales.latency, model.maxLatencyMs, blocks)
+        : limitSteps(scales.latency, model.maxLatencyMs, terms)
     const lossLimit =
       model.minQuality === undefined
         ? Number.POSITIVE_INFINITY
-        : limitSteps(scales.loss, model.quality - model.minQuality, blocks)
-    const active = {
+        : limitSteps(scales.loss, model.quality - model.minQuality, terms)
+    const matters = {
       latency: latencyLimit < Number.POSITIVE_INFINITY || loadRate > 0,
       memory: problem.memoryBytes !== undefined,
       loss: lossLimit < Number.POSITIVE_INFINITY,
     }
-    const variants = byId(variantsOf(model)).map(
-      ({ item: variant, index: v }): VariantProgram => ({
+    const variants = variantsOf(model)
+    return {
+      id: model.id,
+      index,
+      loadRate,
+      latencyLimit,
+      coreLatencyLimit: loadRate > 0 ? Math.floor(largestCore / loadRate) : Number.POSITIVE_INFINITY,
+      lossLimit,
+      variants: inOrderOfId(variants).map((v) => ({
         index: v,
-        id: variant.id,
-        ...flattened(
-          byId(variant.blocks).map(({ item: block, index: b }) => ({
-            ...undominated(compileBlock(problem, model, block, scales, goal, tieShare), active),
-            index: b,
-          })),
-        ),
-      }),
-    )
-    const coreLatencyLimit = loadRate > 0 ? Math.floor(largestCore / loadRate) : Number.POSITIVE_INFINITY
-    return { id: model.id, index, loadRate, latencyLimit, coreLatencyLimit, lossLimit, variants }
+        id: variants[v]!.id,
+        ...compileBlocks(variants[v]!.blocks, scales, matters, costs.of(model)),
+      })),
+    }
   })
   const memoryLimit =
     problem.memoryBytes === undefined
       ? Number.POSITIVE_INFINITY
-      : limitSteps(scales.memory, problem.memoryBytes, blocks * problem.models.length)
+      : limitSteps(scales.memory, problem.memoryBytes, terms * problem.models.length)
   const { latency, memory, loss } = scales
-  return { problem, goal, latency, memory, loss, memoryLimit, coreLimits, loadOfCore, models }
+  return { problem, goal, latency, memory, loss, costStep: costs.step, memoryLimit, coreLimits, loadOfCore, models }
 }
 
-function compileBlock(
-  problem: Problem,
-  model: ProblemModel,
-  block: ProblemBlock,
-  scales: Scales,
-  goal: Goal,
-  tieShare: number,
-): BlockColumns {
-  const sorted = byId(block.choices)
-  const column = (value: (choice: ProblemBlock['choices'][number]) => number) =>
-    Float64Array.from(sorted, ({ item }) => value(item))
-  const latency = column((choice) => toSteps(scales.latency, choice.latencyMs))
-  const memory = column((choice) => toSteps(scales.memory, choice.memoryBytes))
-  const loss = column((choice) => toSteps(scales.loss, choice.loss))
-  const swapWeight = problem.swapWeight ?? (goal.kind === 'quality' ? SWAP_WEIGHT : 0)
-  const cost = Float64Array.from(sorted, ({ item: choice }, i) => {
-    const swapMs = block.current === undefined || block.current === choice.id ? 0 : (choice.swapMs ?? 0)
-    const swap = swapWeight * swapMs
-    switch (goal.kind) {
-      case 'quality':
-        return (model.weight ?? 1) * choice.loss + swap
-      case 'latency':
-        return latency[i]! + swap * scales.latency.factor + tieShare * loss[i]!
-      case 'memory':
-        return memory[i]! + swap * scales.memory.factor + tieShare * loss[i]!
-      case 'cpu':
-        return (model.rate ?? 0) * latency[i]! + swap * scales.latency.factor * 1000 + tieShare * loss[i]!
-      case 'latencyOf':
-        return goal.model === model.id ? latency[i]! : 0
-      case 'lossOf':
-        return goal.model === model.id ? loss[i]! : 0
-    }
-  })
-  return { choice: Int32Array.from(sorted, (entry) => entry.index), cost, latency, memory, loss }
+/** What a limit looks at; the rest need not be compared. */
+export interface Matters {
+  readonly latency: boolean
+  readonly memory: boolean
+  readonly loss: boolean
 }
 
-function flattened(blocks: readonly (BlockColumns & { readonly index: number })[]) {
+type CostOf = (choice: ProblemChoice, current: string | undefined) => number
+
+function compileBlocks(blocks: readonly ProblemBlock[], scales: Scales, matters: Matters, costOf: CostOf) {
+  const order = inOrderOfId(blocks)
+  const size = blocks.reduce((sum, block) => sum + block.choices.length, 0)
   const start = new Int32Array(blocks.length + 1)
-  blocks.forEach((block, b) => {
-    start[b + 1] = start[b]! + block.cost.length
+  const choice = new Int32Array(size)
+  const [cost, latency, memory, loss] = [
+    new Float64Array(size),
+    new Float64Array(size),
+    new Float64Array(size),
+    new Float64Array(size),
+  ]
+  let end = 0
+  order.forEach((b, position) => {
+    const { choices, current } = blocks[b]!
+    const from = end
+    for (const c of inOrderOfId(choices)) {
+      const one = choices[c]!
+      choice[end] = c
+      cost[end] = costOf(one, current)
+      latency[end] = toSteps(scales.latency, one.latencyMs)
+      memory[end] = toSteps(scales.memory, one.memoryBytes)
+      loss[end] = toSteps(scales.loss, one.loss)
+      end++
+    }
+    end = keepUndominated({ choice, cost, latency, memory, loss }, from, end, matters)
+    start[position + 1] = end
   })
-  const join = <T extends Int32Array | Float64Array>(into: T, column: (block: BlockColumns) => T): T => {
-    blocks.forEach((block, b) => {
-      into.set(column(block), start[b]!)
-    })
-    return into
-  }
-  const size = start[blocks.length]!
   return {
     start,
-    block: Int32Array.from(blocks, (block) => block.index),
-    choice: join(new Int32Array(size), (block) => block.choice),
-    cost: join(new Float64Array(size), (block) => block.cost),
-    latency: join(new Float64Array(size), (block) => block.latency),
-    memory: join(new Float64Array(size), (block) => block.memory),
-    loss: join(new Float64Array(size), (block) => block.loss),
+    block: Int32Array.from(order),
+    choice: choice.slice(0, end),
+    cost: cost.slice(0, end),
+    latency: latency.slice(0, end),
+    memory: memory.slice(0, end),
+    loss: loss.slice(0, end),
   }
+}
+
+/** Positions of the items in the order of their ids. */
+function inOrderOfId(items: readonly { readonly id: string }[]): number[] {
+  const order = items.map((_, i) => i)
+  return order.sort((a, b) => (items[a]!.id < items[b]!.id ? -1 : 1))
+}
+
+interface Costs {
+  readonly step: number
+  of(model: ProblemModel): CostOf
+}
+
+function costsOf(problem: Problem, goal: Goal, scales: Scales): Costs {
+  const swapWeight = problem.swapWeight ?? (goal.kind === 'quality' ? SWAP_WEIGHT : 0)
+  const swap = (choice: ProblemChoice, current: string | undefined) =>
+    current === undefined || current === choice.id ? 0 : swapWeight * (choice.swapMs ?? 0)
+  const latency = (choice: ProblemChoice) => toSteps(scales.latency, choice.latencyMs)
+  const memory = (choice: ProblemChoice) => toSteps(scales.memory, choice.memoryBytes)
+  const loss = (choice: ProblemChoice) => toSteps(scales.loss, choice.loss)
+  const share = lossShare(problem, goal, scales)
+  const swapSteps = { latency: scales.latency.factor, memory: scales.memory.factor, cpu: 1000 * scales.latency.factor }
+  switch (goal.kind) {
+    case 'quality':
+      return qualityCosts(problem, swap)
+    case 'latency':
+      return { step: 0, of: () => (c, current) => latency(c) + share * loss(c) + swap(c, current) * swapSteps.latency }
+    case 'memory':
+      return { step: 0, of: () => (c, current) => memory(c) + share * loss(c) + swap(c, current) * swapSteps.memory }
+    case 'cpu':
+      return {
+        step: 0,
+        of:
+          ({ rate = 0 }) =>
+          (c, current) =>
+            rate * latency(c) + share * loss(c) + swap(c, current) * swapSteps.cpu,
+      }
+    case 'latencyOf':
+      return { step: 1, of: ({ id }) => (id === goal.model ? latency : () => 0) }
+    case 'lossOf':
+      return { step: 1, of: ({ id }) => (id === goal.model ? loss : () => 0) }
+  }
+}
+
+/** Weighted losses; where all are whole multiples of a step, plans of different quality differ by at least that. */
+function qualityCosts(problem: Problem, swap: (choice: ProblemChoice, current: string | undefined) => number): Costs {
+  const of =
+    ({ weight = 1 }: ProblemModel): CostOf =>
+    (choice, current) =>
+      weight * choice.loss + swap(choice, current)
+  const values: number[] = []
+  let total = 0
+  for (const model of problem.models) {
+    const cost = of(model)
+    for (const { blocks } of variantsOf(model)) {
+      for (const { choices, current } of blocks) {
+        let most = 0
+        for (const choice of choices) {
+          const value = cost(choice, current)
+          values.push(value)
+          most = Math.max(most, Math.abs(value))
+        }
+        total += most
+      }
+    }
+  }
+  const scale = scaleFor(values, total, 9)
+  if (!scale.exact) return { step: 0, of }
+  let step = 0
+  for (const value of values) step = greatestDivisor(step, Math.abs(toSteps(scale, value)))
+  return { step: step / scale.factor, of }
+}
+
+function greatestDivisor(a: number, b: number): number {
+  let [x, y] = [a, b]
+  while (y > 0) [x, y] = [y, x % y]
+  return x
 }
 
 /**
@@ -193,18 +250,7 @@ function flattened(blocks: readonly (BlockColumns & { readonly index: number })[
 function lossShare(problem: Problem, goal: Goal, scales: Scales): number {
   if (goal.kind !== 'latency' && goal.kind !== 'memory' && goal.kind !== 'cpu') return 0
   if (problem.swapWeight) return 0
-  let range = 0
-  for (const model of problem.models) {
-    let widest = 0
-    for (const { blocks } of variantsOf(model)) {
-      let sum = 0
-      for (const { choices } of blocks)
-        sum += choices.reduce((most, choice) => Math.max(most, Math.abs(choice.loss)), 0)
-      widest = Math.max(widest, sum)
-    }
-    range += widest
-  }
-  return range > 0 ? 0.2 / (range * scales.loss.factor) : 0
+  return scales.totalLoss > 0 ? 0.2 / (scales.totalLoss * scales.loss.factor) : 0
 }
 
 /**
@@ -220,26 +266,34 @@ function coresOf(cores: number, utilisation: number | undefined, loadOfCore: num
   return limits
 }
 
+interface Scales {
+  readonly latency: Scale
+  readonly memory: Scale
+  readonly loss: Scale
+  /** whole rates of decimal rates: 29.97 counts as 2997 hundredths */
+  readonly rate: Scale
+  /** no plan loses more in all than this, nor gains more */
+  readonly totalLoss: number
+}
+
 function scalesOf(problem: Problem): Scales {
   const total = { latency: 0, memory: 0, loss: 0 }
   const values = { latency: [] as number[], memory: [] as number[], loss: [] as number[] }
-  const rates: number[] = []
   for (const model of problem.models) {
-    rates.push(model.rate ?? 0)
     for (const { blocks } of variantsOf(model)) {
       for (const { choices } of blocks) {
-        const most = { latency: 0, memory: 0, loss: 0 }
+        let [latency, memory, loss] = [0, 0, 0]
         for (const choice of choices) {
           values.latency.push(choice.latencyMs)
           values.memory.push(choice.memoryBytes)
           values.loss.push(choice.loss)
-          most.latency = Math.max(most.latency, choice.latencyMs)
-          most.memory = Math.max(most.memory, choice.memoryBytes)
-          most.loss = Math.max(most.loss, Math.abs(choice.loss))
+          latency = Math.max(latency, choice.latencyMs)
+          memory = Math.max(memory, choice.memoryBytes)
+          loss = Math.max(loss, Math.abs(choice.loss))
         }
-        total.latency += most.latency
-        total.memory += most.memory
-        total.loss += most.loss
+        total.latency += latency
+        total.memory += memory
+        total.loss += loss
       }
     }
   }
@@ -247,7 +301,8 @@ function scalesOf(problem: Problem): Scales {
     latency: scaleFor(values.latency, total.latency, 9),
     memory: scaleFor(values.memory, total.memory, 0),
     loss: scaleFor(values.loss, total.loss, 12),
-    rate: wholeRates(rates),
+    rate: wholeRates(problem.models.map((model) => model.rate ?? 0)),
+    totalLoss: total.loss,
   }
 }
 
@@ -257,13 +312,4 @@ const loadRateOf = (scale: Scale, rate: number): number => (scale.exact ? toStep
 function wholeRates(rates: readonly number[]): Scale {
   const scale = scaleFor(rates, Math.max(0, ...rates), 3)
   return scale.exact ? scale : { factor: 1, exact: false }
-}
-
-const largestBlockCount = (problem: Problem): number =>
-  problem.models.reduce((most, model) => variantsOf(model).reduce((n, v) => Math.max(n, v.blocks.length), most), 0)
-
-function byId<T extends { readonly id: string }>(items: readonly T[]): { item: T; index: number }[] {
-  return items
-    .map((item, index) => ({ item, index }))
-    .sort((a, b) => (a.item.id < b.item.id ? -1 : a.item.id > b.item.id ? 1 : 0))
 }

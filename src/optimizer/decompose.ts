@@ -89,7 +89,7 @@ class Decomposition {
     return this.outcome()
   }
 
-  outcome(lower = Math.min(this.lower, this.cost)): Outcome {
+  outcome(lower = this.best && this.gap() <= 0 ? this.cost : Math.min(this.lower, this.cost)): Outcome {
     return {
       configs: this.best,
       cost: this.cost,
@@ -101,8 +101,16 @@ class Decomposition {
 
   closed(): boolean {
     const { target } = this.options
-    if (target !== undefined && (this.cost <= target || this.lower > target)) return true
-    return this.best !== undefined && this.cost - this.lower <= 1e-12 * Math.abs(this.cost)
+    if (target !== undefined && ((this.best && this.cost <= target) || this.lower > target)) return true
+    return this.best !== undefined && this.gap() <= 0
+  }
+
+  /** How much less a better plan could cost: it costs at least `lower`, and at least one step less than the best. */
+  gap(): number {
+    if (!this.best) return Number.POSITIVE_INFINITY
+    const noise = 1e-12 * Math.abs(this.cost)
+    const step = this.program.costStep
+    return this.cost - this.lower - Math.max(noise, step - Math.max(noise, 1e-6 * step))
   }
 
   /** Prices every model; takes the bound when it is the best so far. Undefined when a model fits no way at all. */
@@ -214,17 +222,19 @@ class Decomposition {
   generate(): boolean {
     let exact = false
     let penalty = 100 * this.program.models.length
+    const few = 0.1 * this.program.models.length
     for (let round = 0; round < ROUNDS && !this.closed(); round++) {
       const master = this.master(penalty)
       const before = this.columnCount()
       const priced = this.priceAll(this.unscaled(master), exact)
       if (!priced) return false
-      if (exact || round % 2 === 1) this.improved(priced.map(({ config }) => config))
-      if (this.columnCount() > before) continue
+      const added = this.columnCount() - before
+      if (exact || (round > 0 && !this.best)) this.improved(priced.map(({ config }) => config))
       if (!exact) {
-        exact = true
+        exact = added <= few
         continue
       }
+      if (added > 0) continue
       this.roundMaster(master)
       if (master.excess <= 1e-9 || this.best) return true
       if (!this.fitsTogether()) return false
@@ -308,7 +318,8 @@ class Decomposition {
    */
   closeGap(cap: number): void {
     const { program, rows, duals } = this
-    const gap = this.cost - this.lower
+    // A little more than the gap, so that rounding does not leave a sliver of it open.
+    const gap = this.gap() * (1 + 1e-9) + 1e-7 * program.costStep + 1e-13 * Math.abs(this.best ? this.cost : 0)
     const root = this.lower
     const least = this.leastReduced
     const room = this.roomOf()

@@ -1,51 +1,58 @@
-import type { BlockColumns } from './compile.ts'
+import type { Matters, VariantProgram } from './compile.ts'
 
 /** How many kept choices a new one is compared with in the general case; more would only drop a few more. */
 const COMPARED = 2000
 
+type Columns = Pick<VariantProgram, 'choice' | 'cost' | 'latency' | 'memory' | 'loss'>
+
 /**
- * The block without choices that another choice beats or equals in cost and in everything that a limit looks at.
+ * Drops from positions `from` to `end - 1` every choice that another one beats or equals in cost and in all that a limit looks at,
+ * and closes the gaps.
  *
  * What no limit looks at decides between equals, so that of two equally good choices the lighter one stays.
+ *
+ * @returns the new end
  */
-export function undominated(
-  block: BlockColumns,
-  active: { readonly latency: boolean; readonly memory: boolean; readonly loss: boolean },
-): BlockColumns {
-  const { cost, latency, memory, loss } = block
-  const order = Array.from(cost, (_, i) => i).sort(
+export function keepUndominated(columns: Columns, from: number, end: number, matters: Matters): number {
+  const { choice, cost, latency, memory, loss } = columns
+  const order: number[] = []
+  for (let i = from; i < end; i++) order.push(i)
+  order.sort(
     (a, b) =>
       cost[a]! - cost[b]! || latency[a]! - latency[b]! || memory[a]! - memory[b]! || loss[a]! - loss[b]! || a - b,
   )
-  const limited = [active.latency ? latency : null, active.memory ? memory : null, active.loss ? loss : null].filter(
-    (column) => column !== null,
-  )
-  const kept: number[] = []
-  // In order of cost, a choice is beaten when an earlier one is no greater in every limited column.
-  if (limited.length <= 1) {
+  const kept = undominated(order, [
+    ...(matters.latency ? [latency] : []),
+    ...(matters.memory ? [memory] : []),
+    ...(matters.loss ? [loss] : []),
+  ])
+  for (const column of [choice, cost, latency, memory, loss]) {
+    const values = kept.map((i) => column[i]!)
+    column.set(values, from)
+  }
+  return from + kept.length
+}
+
+/** In order of cost, a choice is beaten when an earlier one is no greater in every limited column. */
+function undominated(order: readonly number[], limited: readonly Float64Array[]): number[] {
+  const [first, second] = limited
+  if (!first) return order.slice(0, 1)
+  if (!second) {
     let least = Number.POSITIVE_INFINITY
-    for (const i of order) {
-      const value = limited[0] ? limited[0][i]! : 0
-      if (value < least) {
-        kept.push(i)
-        least = value
-      }
-    }
-  } else {
-    for (const i of order) {
-      let beaten = false
-      for (let k = 0; k < kept.length && k < COMPARED && !beaten; k++) {
-        beaten = limited.every((column) => column[kept[k]!]! <= column[i]!)
-      }
-      if (!beaten) kept.push(i)
-    }
+    return order.filter((i) => {
+      if (first[i]! >= least) return false
+      least = first[i]!
+      return true
+    })
   }
-  const take = (column: Float64Array) => Float64Array.from(kept, (i) => column[i]!)
-  return {
-    choice: Int32Array.from(kept, (i) => block.choice[i]!),
-    cost: take(cost),
-    latency: take(latency),
-    memory: take(memory),
-    loss: take(loss),
+  const kept: number[] = []
+  for (const i of order) {
+    let beaten = false
+    for (let k = 0; k < kept.length && k < COMPARED && !beaten; k++) {
+      beaten = true
+      for (const column of limited) if (column[kept[k]!]! > column[i]!) beaten = false
+    }
+    if (!beaten) kept.push(i)
   }
+  return kept
 }

@@ -5,6 +5,8 @@ import { fitsRows, pricesFor, type Rows, useOf } from './rows.ts'
 /** Exchanges that are tried two by two; beyond these none can close more than the gap. */
 const PAIRED = 300
 const PASSES = 12
+/** Single exchanges that are sorted and tried in one pass. */
+const CONSIDERED = 2000
 
 /** One block of one model takes another choice. */
 interface Move {
@@ -56,6 +58,8 @@ export function improve(
   return built()
 }
 
+type Score = (cost: number, memory: number, latency: number, m: number) => number
+
 interface Search {
   readonly program: Program
   readonly rows: Rows
@@ -64,34 +68,56 @@ interface Search {
   readonly variants: readonly number[]
 }
 
-/** The moves of all models that `score` gives a number (NaN: not wanted), least first. */
-function movesBy(search: Search, score: (cost: number, memory: number, latency: number, m: number) => number): Move[] {
-  const moves: Move[] = []
-  search.draft.picks.forEach((picks, m) => {
-    const variant = search.program.models[m]!.variants[search.variants[m]!]!
+/**
+ * The moves of all models that `score` gives a number (NaN: not wanted): the `most` with the least score, in its order.
+ */
+function movesBy(search: Search, most: number, score: Score): Move[] {
+  const { draft, program, variants } = search
+  const found: { scores: number[]; m: number[]; block: number[]; item: number[] } = {
+    scores: [],
+    m: [],
+    block: [],
+    item: [],
+  }
+  for (let m = 0; m < draft.picks.length; m++) {
+    const { start, cost, memory, latency } = program.models[m]!.variants[variants[m]!]!
+    const picks = draft.picks[m]!
     for (let block = 0; block < picks.length; block++) {
       const now = picks[block]!
-      for (let item = variant.start[block]!; item < variant.start[block + 1]!; item++) {
+      for (let item = start[block]!; item < start[block + 1]!; item++) {
         if (item === now) continue
-        const cost = variant.cost[item]! - variant.cost[now]!
-        const memory = variant.memory[item]! - variant.memory[now]!
-        const latency = variant.latency[item]! - variant.latency[now]!
-        const value = score(cost, memory, latency, m)
+        const value = score(cost[item]! - cost[now]!, memory[item]! - memory[now]!, latency[item]! - latency[now]!, m)
         if (Number.isNaN(value)) continue
-        moves.push({
-          m,
-          block,
-          item,
-          cost,
-          memory,
-          latency,
-          loss: variant.loss[item]! - variant.loss[now]!,
-          score: value,
-        })
+        found.scores.push(value)
+        found.m.push(m)
+        found.block.push(block)
+        found.item.push(item)
       }
     }
+  }
+  const { scores } = found
+  const limit = scores.length > most ? Float64Array.from(scores).sort()[most]! : Number.POSITIVE_INFINITY
+  const moves: Move[] = []
+  scores.forEach((value, i) => {
+    if (value > limit) return
+    const m = found.m[i]!
+    const item = found.item[i]!
+    const block = found.block[i]!
+    const variant = program.models[m]!.variants[variants[m]!]!
+    const now = draft.picks[m]![block]!
+    const step = (column: Float64Array) => column[item]! - column[now]!
+    moves.push({
+      m,
+      block,
+      item,
+      cost: step(variant.cost),
+      memory: step(variant.memory),
+      latency: step(variant.latency),
+      loss: step(variant.loss),
+      score: value,
+    })
   })
-  return moves.sort((a, b) => a.score - b.score || a.m - b.m || a.item - b.item)
+  return moves.sort((a, b) => a.score - b.score || a.m - b.m || a.item - b.item).slice(0, most)
 }
 
 const keepsModel = ({ program, draft }: Search, { m, latency, loss }: Move): boolean =>
@@ -132,7 +158,7 @@ function repair(search: Search): boolean {
       return sum
     }
     const reduced = reducedCost(search)
-    const moves = movesBy(search, (cost, memory, latency, m) => {
+    const moves = movesBy(search, CONSIDERED, (cost, memory, latency, m) => {
       const gain = freed(memory, latency, m)
       return gain > 0 ? reduced(cost, memory, latency, m) / gain : Number.NaN
     })
@@ -173,10 +199,16 @@ const reducedCost =
 
 /** Moves that lessen the cost and fit, those first that make most of what they use. */
 function fill(search: Search): void {
+  const { program, rows, draft } = search
   const reduced = reducedCost(search)
   for (let pass = 0; pass < PASSES; pass++) {
-    const moves = movesBy(search, (cost, memory, latency, m) => {
-      if (cost >= 0) return Number.NaN
+    const left = rows.limits.map((limit, r) => limit - draft.used[r]!)
+    const memoryLeft = rows.memory >= 0 ? left[rows.memory]! : Number.POSITIVE_INFINITY
+    const latencyLeft = program.models.map((model, m) =>
+      Math.min(latencyLimitOf(model) - draft.latency[m]!, ...rows.loads[m]!.map((r) => left[r]! / model.loadRate)),
+    )
+    const moves = movesBy(search, CONSIDERED, (cost, memory, latency, m) => {
+      if (cost >= 0 || memory > memoryLeft || latency > latencyLeft[m]!) return Number.NaN
       const paid = reduced(cost, memory, latency, m) - cost
       return paid <= 0 ? cost * 1e9 : cost / paid
     })
@@ -195,10 +227,10 @@ function fill(search: Search): void {
 function exchangePairs(search: Search, gap: number): void {
   const reduced = reducedCost(search)
   for (let pass = 0; pass < PASSES; pass++) {
-    const moves = movesBy(search, (cost, memory, latency, m) => {
+    const moves = movesBy(search, PAIRED, (cost, memory, latency, m) => {
       const value = reduced(cost, memory, latency, m)
       return value <= gap ? value : Number.NaN
-    }).slice(0, PAIRED)
+    })
     let best: readonly [Move, Move] | undefined
     let least = -1e-12
     for (const a of moves) {
