@@ -28,7 +28,7 @@ const LONGEST_FOR_OBS = 1536
  * With one reader: greedy structured OBS, score `w_cᵀ (G⁻¹_cc)⁻¹ w_c` with the usual update of weights and inverse, which
  * foresees the least-squares refit. With several readers, or very long columns: `‖W[:,c]‖ · deviation(h_c)`.
  *
- * @see OBC (arXiv 2208.11580) for the update; RESEARCH: activation-aware choice loses little against it
+ * @see OBC (arXiv 2208.11580) for the update
  */
 export function rankClasses(consumers: readonly ConsumerStatistics[]): Ranking {
   const [only] = consumers
