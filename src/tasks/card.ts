@@ -14,7 +14,7 @@ const fileName = z
   .regex(/^(?!.*\.\.)[^/\\][^\\]*$/, 'expected the name of a file in the folder of the card, without ".."')
 
 /** value = (pixel · scale − mean) / std, pixel in 0…255, for each channel in the order of `color` */
-const inputSchema = strict({
+export const inputSchema = strict({
   name: z.string().min(1),
   /** height, width */
   size: z.tuple([side, side]),
@@ -34,7 +34,7 @@ const inputSchema = strict({
   type: z.enum(['float32', 'uint8']).default('float32'),
 })
 
-const cardSchema = strict({
+export const cardSchema = strict({
   /** where a card comes from, for editors; not read */
   $schema: z.string().optional(),
   id: z.string().refine(isName, 'expected letters, digits, ".", "_" and "-" only, at most 64'),

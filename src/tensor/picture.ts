@@ -1,3 +1,4 @@
+import { open } from 'node:fs/promises'
 import sharp, { type Sharp } from 'sharp'
 import { BlockscaleError } from '../base/index.ts'
 
@@ -14,9 +15,6 @@ export interface PictureLimits {
 }
 
 const MAX_PIXELS = 25_000_000
-
-/** Formats by content, not by name. Others that libvips reads (SVG, GIF, TIFF, PDF) have a larger surface to attack. */
-const formats: Readonly<Record<string, string>> = { jpeg: 'JPEG', png: 'PNG', webp: 'WebP' }
 
 /**
  * Reads a JPEG, PNG or WebP picture, turned upright by its EXIF orientation, as 8-bit sRGB.
@@ -38,7 +36,7 @@ export async function decodePicture(source: Uint8Array | string, limits: Picture
     )
   }
   try {
-    const { data, info } = await open(source, maxPixels)
+    const { data, info } = await decoder(source, maxPixels)
       .autoOrient()
       .flatten({ background: '#fff' })
       .toColourspace('srgb')
@@ -51,24 +49,35 @@ export async function decodePicture(source: Uint8Array | string, limits: Picture
 }
 
 async function readHeader(source: Uint8Array | string, name: string): Promise<{ width: number; height: number }> {
-  if (source.length === 0) throw new BlockscaleError('PICTURE_UNREADABLE', `${name} is empty`)
-  let header: Awaited<ReturnType<Sharp['metadata']>>
   try {
-    header = await sharp(source, { limitInputPixels: false }).metadata()
+    const start = typeof source === 'string' ? await readStart(source) : source.subarray(0, SIGNATURE_BYTES)
+    if (isReadable(start)) return await sharp(source, { limitInputPixels: false }).metadata()
   } catch (cause) {
     throw unreadable(name, cause)
   }
-  if (!(header.format in formats)) {
-    throw new BlockscaleError(
-      'PICTURE_UNREADABLE',
-      `${name} is ${header.format.toUpperCase()}; only ${Object.values(formats).join(', ')} are read`,
-    )
+  throw new BlockscaleError('PICTURE_UNREADABLE', `${name} is neither a JPEG nor a PNG nor a WebP picture`)
+}
+
+const SIGNATURE_BYTES = 12
+
+/** By content, not by name, and before libvips sees it: its readers of SVG, GIF, PDF and so on have more to attack. */
+function isReadable(start: Uint8Array): boolean {
+  const hex = Buffer.from(start).toString('hex')
+  return /^(ffd8ff|89504e470d0a1a0a|52494646.{8}57454250)/.test(hex)
+}
+
+async function readStart(path: string): Promise<Uint8Array> {
+  const file = await open(path)
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(SIGNATURE_BYTES), 0, SIGNATURE_BYTES, 0)
+    return buffer.subarray(0, bytesRead)
+  } finally {
+    await file.close()
   }
-  return { width: header.width, height: header.height }
 }
 
 /** `failOn: 'truncated'` also accepts pictures with harmless warnings, which cameras write. */
-const open = (source: Uint8Array | string, maxPixels: number): Sharp =>
+const decoder = (source: Uint8Array | string, maxPixels: number): Sharp =>
   sharp(source, { limitInputPixels: maxPixels, failOn: 'truncated', sequentialRead: true, pages: 1 })
 
 const bytesOf = (data: Buffer): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
