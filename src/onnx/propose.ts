@@ -26,7 +26,7 @@ export function proposeCuts(normalised: Normalised, options: CutOptions = {}): C
   const work = macsByNode(model, nominal)
   const usual = usualBlocks(work.size)
   const candidates = pricedBorders(normalised, work)
-  const wished = options.blocks
+  const wished = options.blocks === undefined ? undefined : Math.max(1, Math.round(options.blocks))
   const limit = Math.min(wished ?? Math.min(usual + 2, 10), candidates.length + 1)
   const least = wished === undefined ? Math.min(Math.max(Math.min(usual, 4), usual - 2), limit) : limit
   let best: { cost: number; cuts: Cut[] } = { cost: Number.POSITIVE_INFINITY, cuts: [] }
