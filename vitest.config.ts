@@ -1,6 +1,9 @@
+import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
+  // examples import the client by the name under which the package exports it
+  resolve: { alias: { 'blockscale/client': fileURLToPath(new URL('src/server/client.ts', import.meta.url)) } },
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/long/**'],

@@ -43,11 +43,11 @@ describe('the typed client', () => {
   it('listens to what happens', async () => {
     const stop = new AbortController()
     const kinds: string[] = []
-    const { usedBytes } = await client().budget()
+    const { memoryBytes } = (await client().plan()).totals!
     try {
       for await (const event of client().events(stop.signal)) {
         kinds.push(event.kind)
-        if (event.kind === 'live') void client().setBudget({ memoryBytes: Math.floor(usedBytes * 0.8) })
+        if (event.kind === 'live') void client().setBudget({ memoryBytes: Math.floor(memoryBytes * 0.8) })
         if (event.kind === 'swap') stop.abort()
       }
     } catch (error) {

@@ -17,7 +17,7 @@ function held(runtime: Runtime): { runtime: Runtime; waiting(): number; release(
   const waiting: (() => void)[] = []
   return {
     runtime: {
-      ...bound(runtime),
+      ...runtime,
       async predict(model, picture, options) {
         await new Promise<void>((resolve) => waiting.push(resolve))
         return runtime.predict(model, picture, options)
@@ -29,22 +29,6 @@ function held(runtime: Runtime): { runtime: Runtime; waiting(): number; release(
     },
   }
 }
-
-/** A runtime's methods as plain functions, so that one of them can be replaced. */
-function bound(runtime: Runtime): Runtime {
-  return new Proxy({} as Runtime, {
-    get: (_target, key) => {
-      const value = runtime[key as keyof Runtime]
-      return typeof value === 'function' ? value.bind(runtime) : value
-    },
-    ownKeys: () => methods,
-    getOwnPropertyDescriptor: () => ({ enumerable: true, configurable: true }),
-  })
-}
-const methods =
-  'models workloads putWorkload deleteWorkload budget setBudget live whatIf predict infer load unload events statistics close'.split(
-    ' ',
-  )
 
 const until = async (condition: () => boolean) => {
   for (let i = 0; i < 500 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 10))
@@ -124,7 +108,7 @@ describe('limits', () => {
 
   it('says nothing of its inside when something unexpected happens', async () => {
     service = await startService({}, (runtime) => ({
-      ...bound(runtime),
+      ...runtime,
       predict: () => Promise.reject(new Error('cannot read /secret/place')),
       live: () => {
         throw new TypeError('undefined is not a function')

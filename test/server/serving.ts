@@ -1,32 +1,47 @@
 import sharp from 'sharp'
 import { afterAll } from 'vitest'
-import type { Runtime } from '../../src/runtime/index.ts'
+import { openRuntime, type Runtime } from '../../src/runtime/index.ts'
 import { type ServeOptions, type Serving, serve } from '../../src/server/index.ts'
-import { openTestRuntime } from './real-runtime.ts'
-import { CLASSIFIER, DETECTOR, FACES } from './tiny-zoo.ts'
+import { buildTinyZoo, CLASSIFIER, DETECTOR, FACES } from './tiny-zoo.ts'
 
 export { CLASSIFIER, DETECTOR, FACES } from './tiny-zoo.ts'
 
 /** A service on a free port over a runtime with a classifier, a detector and a face detector, all three asked for. */
 export interface Service extends Serving {
+  /** the runtime itself, for what a test does behind the service's back */
   readonly runtime: Runtime
 }
 
-const started: Service[] = []
+const started: Serving[] = []
+let opened: Promise<{ runtime: Runtime; close(): Promise<void> }> | undefined
 afterAll(async () => {
-  for (const service of started) await service.close()
+  for (const serving of started) await serving.close()
+  await (await opened)?.close()
 })
+
+/** The real runtime over a zoo of its own, one for each file of tests. */
+async function open(): Promise<{ runtime: Runtime; close(): Promise<void> }> {
+  const zoo = await buildTinyZoo()
+  const runtime = await openRuntime({ zoo: zoo.dir, models: [CLASSIFIER, DETECTOR, FACES] })
+  return {
+    runtime,
+    async close() {
+      await runtime.close()
+      await zoo.remove()
+    },
+  }
+}
 
 /** `wrap` may put something between runtime and service, for faults that a healthy runtime does not have. */
 export async function startService(
   options: ServeOptions = {},
   wrap: (runtime: Runtime) => Runtime = (runtime) => runtime,
 ): Promise<Service> {
-  const runtime = await openTestRuntime([CLASSIFIER, DETECTOR, FACES])
-  const serving = await serve(wrap(runtime), { port: 0, ...options })
-  const service = { ...serving, runtime }
-  started.push(service)
-  return service
+  opened ??= open()
+  const { runtime } = await opened
+  const serving = await serve(wrap({ ...runtime, close: async () => {} }), { port: 0, ...options })
+  started.push(serving)
+  return { ...serving, runtime }
 }
 
 /** A picture with something on it: `width` × `height` pixels in a named format. */
