@@ -10,7 +10,12 @@ import { openSession, type Session, type Tensors } from './session.ts'
  * It never compiles: what it loads is mapped. Anything unexpected ends the thread; the engine starts another.
  */
 const port = parentPort!
-const sessions = new Map<string, Session>()
+interface Loaded {
+  readonly session: Session
+  /** outputs that only later blocks read, of the last run: written again by the next one with inputs of the same shapes */
+  kept: { shapes: string; tensors: Record<string, Tensor> }
+}
+const sessions = new Map<string, Loaded>()
 const accepted = new Set<number>()
 const cancelled = new Set<number>()
 let tail: Promise<void> = Promise.resolve()
@@ -34,7 +39,7 @@ port.on('message', (message: EngineCall) => {
 })
 
 async function stop(): Promise<void> {
-  for (const session of sessions.values()) await session.release()
+  for (const { session } of sessions.values()) await session.release()
   sessions.clear()
   port.close()
 }
@@ -46,11 +51,11 @@ async function handle(message: Exclude<EngineCall, { kind: 'cancel' | 'stop' }>)
     switch (message.kind) {
       case 'load':
         if (!sessions.has(message.key)) {
-          sessions.set(message.key, await openSession(message.path, { memoryMapped: message.path.endsWith('.ort') }))
+          sessions.set(message.key, { session: await open(message.path), kept: { shapes: '', tensors: {} } })
         }
         return { kind: 'loaded', call, ms: sharedNow() - started }
       case 'release':
-        await sessions.get(message.key)?.release()
+        await sessions.get(message.key)?.session.release()
         sessions.delete(message.key)
         return { kind: 'released', call }
       case 'check':
@@ -67,10 +72,14 @@ async function handle(message: Exclude<EngineCall, { kind: 'cancel' | 'stop' }>)
   throw new Error(`an engine was asked something that it does not know: ${JSON.stringify(message)}`)
 }
 
-function sessionOf(key: string): Session {
-  const session = sessions.get(key)
-  if (!session) throw new BlockscaleError('ENGINE_FAILED', `the block ${key.slice(0, 12)} is not loaded`)
-  return session
+/** What was compiled is optimised already: optimising it again would only cost time. */
+const open = (path: string): Promise<Session> =>
+  path.endsWith('.ort') ? openSession(path, { memoryMapped: true, optimization: 'disabled' }) : openSession(path)
+
+function loadedOf(key: string): Loaded {
+  const loaded = sessions.get(key)
+  if (!loaded) throw new BlockscaleError('ENGINE_FAILED', `the block ${key.slice(0, 12)} is not loaded`)
+  return loaded
 }
 
 /** Runs a chain. Values stay in this thread; those that no later block reads are let go at once. */
@@ -78,15 +87,16 @@ async function run(
   message: Omit<EngineCall & { kind: 'run' }, 'kind'>,
   seen: (name: string, value: Tensor) => void = () => {},
 ): Promise<{ outputs: Tensors; stepMs: number[] }> {
-  const chain = message.chain.map(sessionOf)
+  const chain = message.chain.map(loadedOf)
   const wanted = new Set(message.outputs)
   const lastUse = new Map<string, number>()
-  chain.forEach((session, step) => {
+  chain.forEach(({ session }, step) => {
     for (const name of session.inputs) lastUse.set(name, step)
   })
   const values = new Map<string, Tensor>(Object.entries(message.feeds))
   const stepMs: number[] = []
-  for (const [step, session] of chain.entries()) {
+  for (const [step, loaded] of chain.entries()) {
+    const { session } = loaded
     const started = sharedNow()
     stopIfUnwanted(message, started)
     const feeds: Record<string, Tensor> = {}
@@ -97,7 +107,8 @@ async function run(
     }
     const needed = session.outputs.filter((name) => wanted.has(name) || (lastUse.get(name) ?? -1) > step)
     if (needed.length > 0) {
-      for (const [name, value] of Object.entries(await session.run(feeds, needed))) {
+      const inner = needed.filter((name) => !wanted.has(name))
+      for (const [name, value] of Object.entries(await runInto(loaded, feeds, needed, inner))) {
         values.set(name, value)
         seen(name, value)
       }
@@ -112,6 +123,34 @@ async function run(
     outputs[name] = value
   }
   return { outputs, stepMs }
+}
+
+/**
+ * Runs a block into the tensors that its last run left for later blocks. New memory for every value between blocks would be taken from
+ * the system and given back on each frame.
+ */
+async function runInto(loaded: Loaded, feeds: Tensors, needed: string[], inner: string[]): Promise<Tensors> {
+  const shapes = Object.values(feeds)
+    .map(({ dims }) => dims.join('x'))
+    .join(' ')
+  if (loaded.kept.shapes !== shapes) loaded.kept = { shapes, tensors: {} }
+  const { session, kept } = loaded
+  const into: Record<string, Tensor> = {}
+  for (const name of inner) if (kept.tensors[name]) into[name] = kept.tensors[name]
+  let outputs: Tensors
+  try {
+    outputs = await session.run(feeds, needed, into)
+  } catch (error) {
+    if (Object.keys(into).length === 0) throw error
+    // Shapes that depend on values and not on shapes: there is nothing to keep.
+    loaded.kept = { shapes, tensors: {} }
+    return session.run(feeds, needed)
+  }
+  for (const name of inner) {
+    const output = outputs[name]!
+    if (output.type !== 'string') kept.tensors[name] = output
+  }
+  return outputs
 }
 
 function stopIfUnwanted({ call, deadline }: { call: number; deadline?: number | undefined }, now: number): void {

@@ -19,8 +19,11 @@ export interface SessionOptions {
 export interface Session {
   readonly inputs: readonly string[]
   readonly outputs: readonly string[]
-  /** @throws BlockscaleError ENGINE_FAILED with ONNX Runtime's reason */
-  run(feeds: Tensors, outputs?: readonly string[]): Promise<Tensors>
+  /**
+   * @param into tensors of earlier runs that are written again in place of new ones; their shapes must be right
+   * @throws BlockscaleError ENGINE_FAILED with ONNX Runtime's reason
+   */
+  run(feeds: Tensors, outputs?: readonly string[], into?: Tensors): Promise<Tensors>
   release(): Promise<void>
 }
 
@@ -62,11 +65,11 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
   return {
     inputs: session.inputNames,
     outputs: session.outputNames,
-    async run(feeds, outputs) {
+    async run(feeds, outputs, into) {
       const given: Record<string, ort.Tensor> = {}
       for (const [name, value] of Object.entries(feeds)) given[name] = toOrt(value)
       try {
-        const results = await (outputs ? session.run(given, [...outputs]) : session.run(given))
+        const results = await (outputs ? session.run(given, fetches(outputs, into)) : session.run(given))
         return Object.fromEntries(Object.entries(results).map(([name, value]) => [name, fromOrt(value)]))
       } catch (cause) {
         throw new BlockscaleError('ENGINE_FAILED', `the run failed: ${reason(cause)}`, undefined, { cause })
@@ -79,6 +82,9 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
 export const runtimeVersion = (): string => ort.env.versions.node ?? ort.env.versions.common
 
 const reason = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause)).slice(0, 500)
+
+const fetches = (outputs: readonly string[], into: Tensors = {}): Record<string, ort.Tensor | null> =>
+  Object.fromEntries(outputs.map((name) => [name, into[name] ? toOrt(into[name]) : null]))
 
 const toOrt = (value: Tensor): ort.Tensor =>
   new ort.Tensor(value.type as 'float32', value.data as Float32Array, value.dims as number[])

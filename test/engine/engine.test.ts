@@ -59,6 +59,20 @@ describe('an engine', () => {
     expect(feeds.x.data.length).toBe(0)
   })
 
+  it('uses the memory of values between blocks again, whatever is asked for from run to run', async () => {
+    await hold('a', 'b', 'fork')
+    const run = (outputs: string[], start: number) =>
+      engine.run({ chain: ['a', 'b', 'fork'], feeds: { x: floats([1, 4], Array(4).fill(start)) }, outputs })
+    for (const start of [1, 2, 3]) {
+      const { outputs } = await run(['n'], start)
+      expect(numbersOf(outputs.n!)[0]).toBe(-210 - start)
+    }
+    // A value that was inner before is an output now, and moves away with the answer.
+    const { outputs } = await run(['y', 'z', 'n'], 5)
+    expect([outputs.y!, outputs.z!, outputs.n!].map((value) => numbersOf(value)[0])).toEqual([15, 215, -215])
+    expect(numbersOf((await run(['n'], 6)).outputs.n!)[0]).toBe(-216)
+  })
+
   it('shares a session between holders and lets it go with the last', async () => {
     const [first, second] = await Promise.all([engine.hold('a', paths.a!), engine.hold('a', paths.a!)])
     await first.release()
