@@ -55,6 +55,7 @@ function useService() {
 function App() {
   const { connection, plan, models, workloads, budget, events, refresh } = useService()
   const [problem, setProblem] = useState()
+  const range = useMemoryRange((plan?.models ?? []).map((each) => each.model).join(), JSON.stringify(workloads))
   const change = async (method, path, body) => {
     try {
       await call(method, path, body)
@@ -94,7 +95,8 @@ function App() {
           id="budget-memory"
           label="memory budget"
           value=${budget.memoryBytes}
-          ...${memoryRange(models, running, budget)}
+          low=${Math.min(range.low, budget.memoryBytes ?? range.low)}
+          high=${Math.max(range.high, 1.1 * (budget.memoryBytes ?? 0))}
           text=${format.bytes}
           step=${(value) => Math.round(value / 1e4) * 1e4}
           onSet=${(memoryBytes) => setBudget({ memoryBytes })}
@@ -135,16 +137,20 @@ function App() {
     </main>`
 }
 
-/** From a tenth of the smallest blocks to twice the largest: the end of the scale means no limit. */
-function memoryRange(models, running, budget) {
-  const sum = (pick) =>
-    models
-      .filter((each) => running.has(each.model))
-      .flatMap((each) => each.blocks)
-      .reduce((total, block) => total + pick(block.descendants.map((each) => each.bytes)), 0)
-  const low = Math.max(1e5, sum((sizes) => Math.min(...sizes)) / 2)
-  const high = Math.max(low * 2, 4 * sum((sizes) => Math.max(...sizes)), (budget.memoryBytes ?? 0) * 1.1)
-  return { low, high }
+/**
+ * The budgets between which plans differ, asked as what-ifs: a little less than the least that these models need, up to
+ * more than they would take without a limit.
+ */
+function useMemoryRange(names, wishes) {
+  const [range, setRange] = useState({ low: 1e5, high: 1e9 })
+  useEffect(() => {
+    if (names === '') return
+    const total = async (objective) => (await call('POST', '/v1/plan', { budget: {}, objective })).totals?.memoryBytes
+    Promise.all([total('memory'), total('quality')])
+      .then(([least, most]) => least && most && setRange({ low: 0.85 * least, high: Math.max(1.5 * most, 2 * least) }))
+      .catch(() => {})
+  }, [names, wishes])
+  return range
 }
 
 const Head = ({ connection, plan }) => html`<header class="top">
