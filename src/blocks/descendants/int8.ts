@@ -208,7 +208,8 @@ function insertPairs(
     const zero = constant(`${value}/zero`, scalar('uint8', range.zeroPoint))
     nodes.push(
       node('QuantizeLinear', [raw, scale, zero], [stored]),
-      node('DequantizeLinear', [stored, scale, zero], [behind]),
+      // Not named for its output: a layer that wrote a border value keeps that name.
+      { ...node('DequantizeLinear', [stored, scale, zero], [behind]), name: `${stored}/dequantized` },
     )
     rounded.set(value, behind)
   }
