@@ -1,6 +1,7 @@
 import { type BlockId, BlockscaleError, type DescendantId } from '../base/index.ts'
 import type { Choices } from '../zoo/index.ts'
 import { type AdditiveCost, fitAdditive } from './additive.ts'
+import { fitCurve, type Point } from './curve.ts'
 import { fitQualityLoss, type QualityLoss } from './quality.ts'
 
 /** A prediction with the interval that holds nine of ten times. */
@@ -28,6 +29,8 @@ export interface DescendantProfile {
 export interface MeasuredCombination {
   readonly choices: Choices
   readonly quality?: number | undefined
+  /** share of pictures on which it agrees with the original; used with `pictures` */
+  readonly fidelity?: number | undefined
   readonly latencyMs?: number | undefined
   readonly memoryBytes?: number | undefined
 }
@@ -37,6 +40,11 @@ export interface PredictorInput {
   readonly originalQuality: number
   /** the same on the pictures on which `combinations` were measured, where these are others */
   readonly fittedOriginalQuality?: number | undefined
+  /**
+   * How many pictures `combinations` were measured on, and how many others the prediction is for. Give it where quality is a
+   * share of pictures (top-1): two samples differ by chance, and the interval then allows for that.
+   */
+  readonly pictures?: { readonly fitted: number; readonly wanted: number } | undefined
   readonly descendants: readonly DescendantProfile[]
   /** those with descendants that are not among the above are left out */
   readonly combinations: readonly MeasuredCombination[]
@@ -86,8 +94,16 @@ export function fitPredictor(input: PredictorInput): Predictor {
     )
   const latency = costOf('latencyMs')
   const memory = costOf('memoryBytes')
-  const divergence = (choices: Choices): number =>
-    encode.strict(choices).reduce((total, choice) => total + quality.divergences[choice]!, 0)
+  const divergence = (choices: Choices): number => sumOf(quality.divergences, encode.strict(choices))
+  const chance = samplingError(
+    measured.flatMap(({ choices, fidelity }) =>
+      fidelity === undefined
+        ? []
+        : [{ divergence: sumOf(quality.divergences, choices), loss: 1 - fidelity, weight: 1 }],
+    ),
+    quality,
+    input.pictures,
+  )
   return {
     originalQuality,
     descendants,
@@ -99,13 +115,43 @@ export function fitPredictor(input: PredictorInput): Predictor {
     })),
     divergence,
     quality(choices) {
-      const loss = quality.curve.loss(divergence(choices))
+      const total = divergence(choices)
+      const loss = quality.curve.loss(total)
       const value = originalQuality - loss
-      const half = loss === 0 ? 0 : quality.half(loss)
+      const half = total === 0 ? 0 : Math.hypot(quality.half(loss), chance(total))
       return { value, low: value - half, high: value + half }
     },
     latency: (choices) => latency.total(encode.strict(choices)),
     memory: (choices) => memory.total(encode.strict(choices)),
+  }
+}
+
+const sumOf = (values: readonly number[], choices: readonly number[]): number =>
+  choices.reduce((total, choice) => total + values[choice]!, 0)
+
+/** Of ten samples nine are within so many standard deviations. */
+const NINE_OF_TEN = 1.645
+/**
+ * Of the pictures on which the answer changes, four of five turn right or wrong; and about half of that chance is common to
+ * combinations that share descendants, which is the half that their errors on one sample do not show.
+ */
+const SHARED_FLIPS = 0.8 * 0.5
+
+/**
+ * How far apart a loss is on two samples of pictures by chance: it is a mean over the pictures on which the answers of
+ * original and combination differ. Errors of wholes that were measured on one sample do not show this, for they share it.
+ */
+function samplingError(
+  disagreements: readonly Point[],
+  { curve }: QualityLoss,
+  pictures: PredictorInput['pictures'],
+): (divergence: number) => number {
+  if (!pictures) return () => 0
+  const measured = disagreements.length >= 4 ? fitCurve(disagreements, 3) : undefined
+  const perPicture = 1 / pictures.fitted + 1 / pictures.wanted
+  return (divergence) => {
+    const share = Math.min(1, measured ? measured.loss(divergence) : 0.02 + 2 * curve.loss(divergence))
+    return NINE_OF_TEN * Math.sqrt(SHARED_FLIPS * share * perPicture)
   }
 }
 

@@ -5,6 +5,7 @@ import type { ProblemModel } from '../../src/optimizer/problem.ts'
 import { fitCurve } from '../../src/profiles/curve.ts'
 import { type DescendantProfile, fitPredictor, type Predictor, problemModel } from '../../src/profiles/index.ts'
 import type { Choices } from '../../src/zoo/index.ts'
+import { pictureWorld } from './picture-world.ts'
 import { world } from './world.ts'
 
 /** Errors and coverage on fresh combinations, over several made-up models. */
@@ -49,6 +50,27 @@ describe('predictions of fresh combinations', () => {
     const many = tryOut(100, 4)
     expect(many.error).toBeLessThan(few.error)
     expect(many.latencyError).toBeLessThan(few.latencyError)
+  })
+
+  it('nine of ten intervals hold on pictures that were not used for fitting', () => {
+    let [covered, n] = [0, 0]
+    for (let seed = 1; seed <= 12; seed++) {
+      const { originalQuality, descendants, measure } = pictureWorld(seed)
+      const predictor = fitPredictor({
+        originalQuality: originalQuality('report'),
+        fittedOriginalQuality: originalQuality('refit'),
+        pictures: { fitted: 300, wanted: 500 },
+        descendants,
+        combinations: measure(40, 'refit'),
+      })
+      for (const { choices, quality } of measure(40, 'report')) {
+        const { low, high } = predictor.quality(choices)
+        covered += Number(quality! >= low - 1e-9 && quality! <= high + 1e-9)
+        n++
+      }
+    }
+    expect(covered / n).toBeGreaterThanOrEqual(0.85)
+    expect(covered / n).toBeLessThanOrEqual(0.96)
   })
 
   it('the original has its own quality, surely', () => {
