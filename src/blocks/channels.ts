@@ -144,6 +144,18 @@ function follow(node: Node, context: Context): boolean {
       })
       return true
     }
+    case 'Gather': {
+      // A channel shuffle: the channels in another order.
+      const indices = constant(second)
+      if (intAttribute(node, 'axis', 0) !== 1 || !incoming || indices?.dims.length !== 1) return false
+      const order = numbersOf(indices)
+      if (order.some((index) => index < 0 || index >= incoming.length)) return false
+      layout.set(
+        output,
+        order.map((index) => incoming[index]!),
+      )
+      return true
+    }
     case 'Pad': {
       const pads = constant(second)
       if (!pads || !dims || node.inputs[3]) return false

@@ -1,5 +1,5 @@
 import { check, type Graph, int, isOp, type Model, type Node } from '../onnx/index.ts'
-import { allocate, elementCount, longs, type NumericType, type Tensor } from '../tensor/index.ts'
+import { allocate, elementCount, longs, type NumericType, numbersOf, type Tensor } from '../tensor/index.ts'
 import { type Channels, isFlattening, isLinear } from './channels.ts'
 
 /**
@@ -65,6 +65,13 @@ export function removeChannels(
     if (isOp(node, 'Split')) {
       const sizes = node.outputs.map((each) => channels.layout.get(each)?.filter((id) => !removed.has(id)).length ?? 0)
       return { ...node, inputs: [input, changed(node.inputs[1]!, node, longs(sizes))] }
+    }
+    if (isOp(node, 'Gather')) {
+      const position = new Map(before?.map((channel, index) => [channel, index]))
+      const order = numbersOf(graph.initializers.get(node.inputs[1]!)!).flatMap(
+        (channel) => position.get(channel) ?? [],
+      )
+      return { ...node, inputs: [input, changed(node.inputs[1]!, node, longs(order))] }
     }
     if (isOp(node, 'Reshape') && isFlattening(node, { nominal })) {
       return { ...node, inputs: [input, changed(node.inputs[1]!, node, longs([0, -1]))] }

@@ -87,6 +87,7 @@ async function save(
         kind: 'evaluate',
         model: await fuseToBytes(zoo, manifest, choices),
         split,
+        size,
       }))
       progress.advance()
       return evaluation

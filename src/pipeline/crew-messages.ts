@@ -1,7 +1,8 @@
 import type { ErrorCode } from '../base/index.ts'
 import type { QuantisationRange, Recipe } from '../blocks/index.ts'
 import type { BlockGraph, Model } from '../onnx/index.ts'
-import type { ModelCard, Skipped } from '../tasks/index.ts'
+import type { Size } from '../profiles/index.ts'
+import type { ModelCard, Skipped, Tensors } from '../tasks/index.ts'
 import type { DescendantKind } from '../zoo/index.ts'
 import type { Evaluation } from './evaluate.ts'
 import type { PictureSource, SplitName } from './splits.ts'
@@ -27,17 +28,17 @@ export type CrewJob =
       /** milliseconds since the epoch */
       readonly until?: number | undefined
     }
-  | { readonly kind: 'evaluate'; readonly model: Uint8Array; readonly split: SplitName }
+  | { readonly kind: 'evaluate'; readonly model: Uint8Array; readonly split: SplitName; readonly size: Size }
   /** recorded inputs of every block for a few pictures, for measuring */
-  | { readonly kind: 'feeds'; readonly pictures: number }
+  | { readonly kind: 'feeds'; readonly pictures: number; readonly size: Size }
 
 export interface CrewResults {
   readonly ranges: readonly (readonly [string, QuantisationRange])[]
   readonly descend: undefined
   readonly evaluate: Evaluation
   readonly feeds: {
-    readonly blocks: readonly (readonly Readonly<Record<string, import('../tensor/index.ts').Tensor>>[])[]
-    readonly whole: readonly Readonly<Record<string, import('../tensor/index.ts').Tensor>>[]
+    readonly blocks: readonly (readonly Tensors[])[]
+    readonly whole: readonly Tensors[]
   }
 }
 

@@ -2,7 +2,8 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import { makeDescendants, observe, openLinearAlgebra, record, type Samples, sampleBytes } from '../blocks/index.ts'
 import { writeModel } from '../onnx/index.ts'
-import type { Tensors } from '../tasks/index.ts'
+import type { Size } from '../profiles/index.ts'
+import { firstInput, type Tensors } from '../tasks/index.ts'
 import type { CrewJob, CrewPart, CrewResults, CrewSetup, FromCrew } from './crew-messages.ts'
 import { type EvaluationSet, evaluate, openEvaluationSet } from './evaluate.ts'
 import { openSplits, prepareItems, type SplitName, type Splits } from './splits.ts'
@@ -19,7 +20,7 @@ const RANGE_PICTURES = 128
 
 let splits: Promise<Splits> | undefined
 let calibration: Promise<readonly Tensors[]> | undefined
-const sets = new Map<SplitName, Promise<EvaluationSet>>()
+const sets = new Map<string, Promise<EvaluationSet>>()
 const original = () => writeModel(setup.model)
 
 const openedSplits = () => {
@@ -27,9 +28,9 @@ const openedSplits = () => {
   return splits
 }
 
-async function load(name: SplitName, most: number, job: number) {
+async function load(name: SplitName, most: number, size: Size | undefined, job: number) {
   const { items } = await openedSplits()
-  return prepareItems(items[name].slice(0, most), setup.card, undefined, (skipped) =>
+  return prepareItems(items[name].slice(0, most), setup.card, size, (skipped) =>
     port!.postMessage({ job, part: { kind: 'skipped', skipped } } satisfies FromCrew),
   )
 }
@@ -40,28 +41,32 @@ async function calibrationFeeds(job: number): Promise<readonly Tensors[]> {
     const dims = setup.blocks.map(({ nominal }) => nominal.get(name)).find(Boolean) ?? []
     return sum + 4 * dims.reduce((product, dim) => product * dim, 1)
   }, 0)
-  calibration ??= load('calibration', Math.max(LEAST_SAMPLES, Math.floor(SAMPLE_BYTES / bytes)), job).then((items) =>
-    items.map(({ prepared }) => prepared.feeds),
+  calibration ??= load('calibration', Math.max(LEAST_SAMPLES, Math.floor(SAMPLE_BYTES / bytes)), undefined, job).then(
+    (items) => items.map(({ prepared }) => prepared.feeds),
   )
   return calibration
 }
 
-async function evaluationSet(name: SplitName, job: number): Promise<EvaluationSet> {
-  // The pictures of one split at a time, and never beside those for calibration.
+async function evaluationSet(name: SplitName, size: Size, job: number): Promise<EvaluationSet> {
+  // The pictures of one split at one size at a time, and never beside those for calibration.
   calibration = undefined
-  const known = sets.get(name)
+  const key = `${name} ${size.join('x')}`
+  const known = sets.get(key)
   if (known) return known
   sets.clear()
-  const made = load(name, Number.POSITIVE_INFINITY, job).then(async (items) =>
-    openEvaluationSet(original(), items, (await openedSplits()).labelled),
-  )
-  sets.set(name, made)
+  const own = firstInput(setup.card).size
+  const made = load(name, Number.POSITIVE_INFINITY, size, job).then(async (items) => {
+    const { labelled } = await openedSplits()
+    if (size.join() === own.join()) return openEvaluationSet(original(), items, labelled)
+    const atOwnSize = await load(name, Number.POSITIVE_INFINITY, own, job)
+    return openEvaluationSet(original(), items, labelled, atOwnSize)
+  })
+  sets.set(key, made)
   return made
 }
 
-/** The inputs of a block for the first calibration pictures, as the original delivers them. */
-async function samplesOf(block: CrewSetup['blocks'][number], most: number, job: number): Promise<Samples> {
-  const feeds = (await calibrationFeeds(job)).slice(0, most)
+/** The inputs of a block as the original delivers them. */
+async function samplesOf(block: CrewSetup['blocks'][number], feeds: readonly Tensors[]): Promise<Samples> {
   const names = block.inputs.map(({ name }) => name)
   const samples: Tensors[] = []
   await record(setup.model, feeds, names, (values) => {
@@ -86,7 +91,7 @@ const handlers: {
   async descend(job, id) {
     const block = setup.blocks[job.block]!
     const most = Math.max(LEAST_SAMPLES, Math.floor(SAMPLE_BYTES / sampleBytes(block)))
-    const samples = await samplesOf(block, most, id)
+    const samples = await samplesOf(block, (await calibrationFeeds(id)).slice(0, most))
     const algebra = await openLinearAlgebra()
     const ends = new Set([...setup.model.graph.inputs, ...setup.model.graph.outputs].map(({ name }) => name))
     const post = (part: CrewPart, transfer: ArrayBuffer[] = []) =>
@@ -128,13 +133,13 @@ const handlers: {
   },
 
   async evaluate(job, id) {
-    return evaluate(job.model, await evaluationSet(job.split, id), setup.card)
+    return evaluate(job.model, await evaluationSet(job.split, job.size, id), setup.card)
   },
 
   async feeds(job, id) {
-    const whole = (await calibrationFeeds(id)).slice(0, job.pictures)
+    const whole = (await load('calibration', job.pictures, job.size, id)).map(({ prepared }) => prepared.feeds)
     const blocks: Samples[] = []
-    for (const block of setup.blocks) blocks.push(await samplesOf(block, job.pictures, id))
+    for (const block of setup.blocks) blocks.push(await samplesOf(block, whole))
     return { blocks, whole }
   },
 }

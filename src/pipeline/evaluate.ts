@@ -15,7 +15,10 @@ export interface Evaluation {
 /** Pictures with what the original model says about them. */
 export interface EvaluationSet {
   readonly items: readonly PreparedItem[]
+  /** outputs of the original at the input size of the items */
   readonly originals: readonly Tensors[]
+  /** outputs of the original at the card's own input size, with which agreement is meant */
+  readonly references: readonly Tensors[]
   readonly labelled: boolean
 }
 
@@ -23,19 +26,27 @@ export interface EvaluationSet {
 const MOST_OUTPUT_BYTES = 250e6
 const LEAST_PICTURES = 16
 
+/** @param atOwnSize the same pictures at the card's input size, where `items` are at another */
 export async function openEvaluationSet(
   original: Uint8Array,
   items: readonly PreparedItem[],
   labelled: boolean,
+  atOwnSize?: readonly PreparedItem[],
 ): Promise<EvaluationSet> {
-  const originals: Tensors[] = []
-  let bytes = 0
-  await runAll(original, items, (outputs) => {
-    originals.push(outputs)
-    for (const output of Object.values(outputs)) bytes += output.data.length * 4
-    return originals.length < LEAST_PICTURES || bytes < MOST_OUTPUT_BYTES
-  })
-  return { items: items.slice(0, originals.length), originals, labelled }
+  const outputsOf = async (of: readonly PreparedItem[]) => {
+    const collected: Tensors[] = []
+    let bytes = 0
+    await runAll(original, of, (outputs) => {
+      collected.push(outputs)
+      for (const output of Object.values(outputs)) bytes += output.data.length * 4
+      return collected.length < LEAST_PICTURES || bytes < MOST_OUTPUT_BYTES
+    })
+    return collected
+  }
+  const originals = await outputsOf(items)
+  const references = atOwnSize ? await outputsOf(atOwnSize) : originals
+  const count = Math.min(originals.length, references.length)
+  return { items: items.slice(0, count), originals, references, labelled }
 }
 
 /** Runs a whole model (usually a fused combination) on every picture of the set. */
@@ -46,9 +57,8 @@ export async function evaluate(model: Uint8Array, set: EvaluationSet, card: Mode
   await runAll(model, set.items, (outputs) => {
     const index = samples.length
     const { prepared, truth } = set.items[index]!
-    const original = set.originals[index]!
-    divergence += task.divergence(original, outputs, card)
-    samples.push({ prepared, outputs, original, truth })
+    divergence += task.divergence(set.originals[index]!, outputs, card)
+    samples.push({ prepared, outputs, original: set.references[index]!, truth })
     return true
   })
   const fidelity = task.fidelity(samples, card)

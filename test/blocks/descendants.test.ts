@@ -4,7 +4,7 @@ import { analysePruning, prune } from '../../src/blocks/descendants/prune.ts'
 import { type LinearAlgebra, makeDescendants, openLinearAlgebra, type Samples, verify } from '../../src/blocks/index.ts'
 import { removeChannels } from '../../src/blocks/remove.ts'
 import { macs } from '../../src/onnx/index.ts'
-import { fire, gated, inverted, residual, splitHead } from './tiny-blocks.ts'
+import { fire, gated, inverted, residual, shuffled, splitHead } from './tiny-blocks.ts'
 
 let algebra: LinearAlgebra
 beforeAll(async () => {
@@ -12,7 +12,7 @@ beforeAll(async () => {
 })
 afterAll(() => algebra.close())
 
-const blocks = { residual, inverted, fire, gated, splitHead }
+const blocks = { residual, inverted, fire, gated, splitHead, shuffled }
 
 describe.each(Object.entries(blocks))('%s', (_name, make) => {
   test('every descendant keeps the border, runs, is finite, and computes less or in integers', async () => {

@@ -210,3 +210,15 @@ export function splitHead(): Promise<{ block: Block; samples: Samples }> {
   b.nodes.push(node('Gemm', ['flat', b.weights('fc.w', [10, 64]), b.weights('fc.b', [10])], ['y'], { transB: int(1) }))
   return b.block([1, 16, 8, 8], 'y')
 }
+
+/** A channel shuffle, as normalising writes it, before a depthwise convolution. */
+export function shuffled(): Promise<{ block: Block; samples: Samples }> {
+  const b = new Builder(6)
+  b.conv('x', 'c', 64, 16, 1)
+  b.op('Relu', ['c'], 'r')
+  b.initializers.set('order', longs(Array.from({ length: 64 }, (_, i) => (i % 2) * 32 + Math.floor(i / 2))))
+  b.op('Gather', ['r', 'order'], 's', { axis: int(1) })
+  b.conv('s', 'd', 64, 64, 3, { group: 64 })
+  b.conv('d', 'y', 16, 64, 1)
+  return b.block([1, 16, 8, 8], 'y')
+}

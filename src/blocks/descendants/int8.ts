@@ -34,7 +34,18 @@ const isWeighted = (each: Node, graph: Graph): boolean =>
   isFloat(graph.initializers.get(each.inputs[1] ?? '') ?? { type: 'bool', dims: [], data: new Uint8Array() })
 
 /** Operators that move 8-bit values without changing them: input and output share their range. */
-const MOVING = ['MaxPool', 'Reshape', 'Transpose', 'Flatten', 'Squeeze', 'Unsqueeze', 'Split', 'Slice', 'Resize']
+const MOVING = [
+  'MaxPool',
+  'Reshape',
+  'Transpose',
+  'Flatten',
+  'Squeeze',
+  'Unsqueeze',
+  'Split',
+  'Slice',
+  'Gather',
+  'Resize',
+]
 /** Operators that ONNX Runtime computes in 8 bits between quantised neighbours. */
 const COMPUTING = ['Add', 'Mul', 'Concat', 'AveragePool', 'GlobalAveragePool', 'LeakyRelu', 'Sigmoid']
 

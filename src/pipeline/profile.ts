@@ -1,0 +1,131 @@
+import { type Loss, type Measurement, measureDescendants, type Size, thisDevice } from '../profiles/index.ts'
+import type { Tensors } from '../tasks/index.ts'
+import type { Manifest } from '../zoo/index.ts'
+import { originalChoices, replaced } from './choices.ts'
+import type { Drawable } from './combinations.ts'
+import { dominated } from './dominance.ts'
+import type { Evaluation } from './evaluate.ts'
+import { fuseToBytes } from './fuse.ts'
+import { type BuildState, noteSkipped } from './make.ts'
+
+/** What the descendants of a model cost and lose at one input size, by `block/descendant`. */
+export interface SizeProfile {
+  readonly size: Size
+  /** `original` is the model itself */
+  readonly evaluations: ReadonlyMap<string, Evaluation>
+  readonly measurements: ReadonlyMap<string, Measurement>
+  /** a few whole pictures, for measuring combinations */
+  readonly feeds: readonly Tensors[]
+}
+
+const MEASURED_PICTURES = 4
+
+/** Measures every descendant at one input size: first what it loses, on all cores, then what it costs, alone on the machine. */
+export async function profileAt(state: BuildState, manifest: Manifest, size: Size): Promise<SizeProfile> {
+  const evaluations = await evaluateAll(state, manifest, size)
+  const feeds = await state.crew.run({ kind: 'feeds', pictures: MEASURED_PICTURES, size })
+  const rows = await measureDescendants(
+    manifest.blocks.map((block, index) => ({ model: state.id, block, size, feeds: feeds.blocks[index]! })),
+    { zoo: state.zoo, device: thisDevice(), progress: state.progress },
+  )
+  const measurements = new Map(rows.map((row) => [`${row.block}/${row.descendant}`, row]))
+  return { size, evaluations, measurements, feeds: feeds.whole }
+}
+
+/** What every descendant loses when it alone stands in, on the profile pictures; `original` is the model itself. */
+async function evaluateAll(
+  state: BuildState,
+  manifest: Manifest,
+  size: Size,
+): Promise<ReadonlyMap<string, Evaluation>> {
+  const { zoo, journal, crew, progress } = state
+  const jobs = [
+    { key: 'original', choices: originalChoices(manifest) },
+    ...manifest.blocks.flatMap((block) =>
+      block.descendants.slice(1).map((descendant) => ({
+        key: `${block.id}/${descendant.id}`,
+        choices: replaced(manifest, block.id, descendant),
+      })),
+    ),
+  ]
+  progress.step(`measure what each loses at ${size.join('×')}`, jobs.length)
+  const evaluations = new Map<string, Evaluation>()
+  await Promise.all(
+    jobs.map(async ({ key, choices }) => {
+      const known = await journal.get<Evaluation>(`loss/${size.join('x')}/${key}`)
+      const evaluation =
+        known ??
+        (await crew.run(
+          async () => ({ kind: 'evaluate', model: await fuseToBytes(zoo, manifest, choices), split: 'profile', size }),
+          (part) => noteSkipped(state, part),
+        ))
+      if (!known) await journal.put(`loss/${size.join('x')}/${key}`, evaluation)
+      evaluations.set(key, evaluation)
+      progress.advance()
+    }),
+  )
+  return evaluations
+}
+
+/** The losses of what the manifest offers, as rows. */
+export function lossesOf(
+  manifest: Manifest,
+  { size, evaluations }: SizeProfile,
+  outputErrors: ReadonlyMap<string, number>,
+): Loss[] {
+  const original = evaluations.get('original')!
+  return manifest.blocks.flatMap((block) =>
+    block.descendants.flatMap(({ id: descendant }): Loss[] => {
+      const key = `${block.id}/${descendant}`
+      const evaluation = evaluations.get(key)
+      if (!evaluation) return []
+      return [
+        {
+          model: manifest.model,
+          block: block.id,
+          descendant,
+          size,
+          qualityLoss: original.quality.value - evaluation.quality.value,
+          divergence: evaluation.divergence,
+          outputError: outputErrors.get(key) ?? 0,
+          pictures: evaluation.pictures,
+        },
+      ]
+    }),
+  )
+}
+
+/** The measurements of what the manifest offers. */
+export const measurementsOf = (manifest: Manifest, { measurements }: SizeProfile): Measurement[] =>
+  manifest.blocks.flatMap((block) => block.descendants.flatMap(({ id }) => measurements.get(`${block.id}/${id}`) ?? []))
+
+/** What drawing combinations needs to know. */
+export const factsOf = ({ measurements, evaluations }: SizeProfile): ReadonlyMap<string, Drawable> =>
+  new Map(
+    [...measurements].map(([key, { latencyP50Ms }]) => [
+      key,
+      { latencyMs: latencyP50Ms, divergence: evaluations.get(key)?.divergence ?? 0 },
+    ]),
+  )
+
+/** Without the descendants that a sibling beats in everything. */
+export function withoutDominated(manifest: Manifest, { measurements, evaluations }: SizeProfile): Manifest {
+  const dropped = [...manifest.dropped]
+  const blocks = manifest.blocks.map((block) => {
+    const gone = dominated(
+      block.descendants.map(({ id, weightBytes: bytes }) => {
+        const cost = measurements.get(`${block.id}/${id}`)!
+        return {
+          id,
+          latencyMs: cost.latencyP50Ms,
+          memoryBytes: cost.anonymousBytes + cost.mappedBytes,
+          weightBytes: bytes,
+          divergence: evaluations.get(`${block.id}/${id}`)?.divergence ?? 0,
+        }
+      }),
+    )
+    for (const [descendant, why] of gone) dropped.push({ block: block.id, descendant, why })
+    return { ...block, descendants: block.descendants.filter(({ id }) => !gone.has(id)) }
+  })
+  return { ...manifest, blocks, dropped }
+}
