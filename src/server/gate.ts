@@ -10,6 +10,8 @@ export interface Place {
  * Counts what is being received and what is in the works, and refuses the rest at once.
  *
  * Bodies and work are counted apart: a client that sends its body slowly holds bytes, but no place in the works.
+ * A burst (several cameras in the same instant) is let in and drained; pressure that lasts is overload, and then only so
+ * many are let in that they are answered in time.
  */
 export interface Gate {
   /** @throws BlockscaleError OVERLOADED when a request for these models would be refused now; takes no place */
@@ -25,8 +27,15 @@ export interface Gate {
   readonly refused: number
 }
 
-export function openGate(limits: Limits): Gate {
-  const perModel = new Map<string, number>()
+interface Pressure {
+  count: number
+  /** when the works filled up, and they have not been (almost) empty since */
+  since: number | undefined
+}
+
+/** @param now milliseconds of a clock that never goes back */
+export function openGate(limits: Limits, now: () => number = () => performance.now()): Gate {
+  const perModel = new Map<string, Pressure>()
   let inWorks = 0
   let receivingBytes = 0
   let decodedPixels = 0
@@ -40,8 +49,10 @@ export function openGate(limits: Limits): Gate {
   const check = (models: readonly string[]): void => {
     if (inWorks + models.length > limits.inWorks) refuse(`${inWorks} pictures are in the works already`)
     for (const model of models) {
-      const count = perModel.get(model) ?? 0
-      if (count >= limits.inWorksPerModel) refuse(`${count} pictures are in the works for ${model} already`)
+      const { count, since } = perModel.get(model) ?? { count: 0, since: undefined }
+      const isOverload = since !== undefined && now() - since > limits.burstMs
+      if (count >= (isOverload ? limits.inWorksPerModel : limits.burstPerModel))
+        refuse(`${count} pictures are in the works for ${model} already`)
     }
   }
 
@@ -50,13 +61,19 @@ export function openGate(limits: Limits): Gate {
     enter(models) {
       check(models)
       inWorks += models.length
-      for (const model of models) perModel.set(model, (perModel.get(model) ?? 0) + 1)
+      for (const model of models) {
+        const pressure = perModel.get(model) ?? { count: 0, since: undefined }
+        pressure.count++
+        if (pressure.count >= limits.inWorksPerModel) pressure.since ??= now()
+        perModel.set(model, pressure)
+      }
       return once(() => {
         inWorks -= models.length
         for (const model of models) {
-          const count = perModel.get(model)! - 1
-          if (count === 0) perModel.delete(model)
-          else perModel.set(model, count)
+          const pressure = perModel.get(model)!
+          pressure.count--
+          if (pressure.count <= 1) pressure.since = undefined
+          if (pressure.count === 0) perModel.delete(model)
         }
       })
     },

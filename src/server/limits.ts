@@ -14,8 +14,12 @@ export interface Limits {
   readonly pixelsInWorks: number
   /** fields and files of one multipart form */
   readonly fields: number
-  /** pictures or tensors for one model that are decoded, waiting or running; what comes beyond gets 503 at once */
+  /** pictures or tensors for one model that are decoded, waiting or running while it is overloaded; the rest gets 503 at once */
   readonly inWorksPerModel: number
+  /** the same for a moment: several cameras may send in the same instant */
+  readonly burstPerModel: number
+  /** milliseconds of pressure after which a burst counts as overload */
+  readonly burstMs: number
   /** the same over all models */
   readonly inWorks: number
   /** open connections */
@@ -36,7 +40,7 @@ export interface Limits {
 /**
  * Defaults for a small machine.
  *
- * Three in the works per core keep every engine busy while the next picture is decoded, and the last of them still
+ * A model runs on one core. Three in the works keep it busy while the next picture is decoded, and the last of them still
  * finishes within three times of the unloaded time; a longer queue would only make every answer late.
  */
 export function defaultLimits(cores: number = availableParallelism()): Limits {
@@ -47,7 +51,9 @@ export function defaultLimits(cores: number = availableParallelism()): Limits {
     pixels: 25e6,
     pixelsInWorks: 75e6,
     fields: 16,
-    inWorksPerModel: Math.max(4, 3 * cores),
+    inWorksPerModel: 3,
+    burstPerModel: 8,
+    burstMs: 100,
     inWorks: Math.max(16, 8 * cores),
     connections: 512,
     streams: 32,

@@ -3,7 +3,14 @@ import { describe, expect, it } from 'vitest'
 import { openGate } from '../../src/server/gate.ts'
 import { defaultLimits } from '../../src/server/limits.ts'
 
-const limits = { ...defaultLimits(1), inWorks: 5, inWorksPerModel: 3, uploadBytes: 100, pixelsInWorks: 100 }
+const limits = {
+  ...defaultLimits(1),
+  inWorks: 5,
+  inWorksPerModel: 3,
+  burstPerModel: 3,
+  uploadBytes: 100,
+  pixelsInWorks: 100,
+}
 
 describe('the gate', () => {
   it('never lets in more than its limits, whatever comes and goes, and is empty when all have left', () => {
@@ -33,6 +40,23 @@ describe('the gate', () => {
         expect(gate.inWorks).toBe(0)
       }),
     )
+  })
+
+  it('lets a burst in, but no more than the steady number while pressure lasts', () => {
+    let time = 0
+    const gate = openGate({ ...limits, inWorks: 100, burstPerModel: 8, burstMs: 100 }, () => time)
+    const burst = Array.from({ length: 8 }, () => gate.enter(['a']))
+    expect(() => gate.enter(['a'])).toThrow(expect.objectContaining({ code: 'OVERLOADED' }))
+    time = 150
+    for (const each of burst.splice(0, 5)) each.leave()
+    expect(() => gate.check(['a'])).toThrow()
+    burst.pop()?.leave()
+    const third = gate.enter(['a'])
+    expect(() => gate.check(['a'])).toThrow()
+    // once the works are almost empty, the next burst is welcome
+    for (const each of [...burst, third]) each.leave()
+    for (let i = 0; i < 8; i++) gate.enter(['a'])
+    expect(gate.inWorks).toBe(8)
   })
 
   it('counts bytes and pixels, and lets a single large one through when nothing else is there', () => {

@@ -38,7 +38,7 @@ const until = async (condition: () => boolean) => {
 describe('overload', () => {
   it('answers 503 with Retry-After at once, and everything that was accepted', async () => {
     let gate!: ReturnType<typeof held>
-    service = await startService({ limits: { inWorksPerModel: 3 } }, (runtime) => {
+    service = await startService({ limits: { inWorksPerModel: 3, burstPerModel: 3 } }, (runtime) => {
       gate = held(runtime)
       return gate.runtime
     })
