@@ -1,7 +1,7 @@
 import { ORIGINAL } from '../base/index.ts'
 import type { Manifest } from '../zoo/index.ts'
 import { type DescendantProfile, fitPredictor, type Predictor } from './predict.ts'
-import type { Combination, Measurement, Size } from './rows.ts'
+import type { Combination, Measurement, Size, Split } from './rows.ts'
 import type { ProfileStore } from './store.ts'
 
 export interface SizedPredictor {
@@ -13,13 +13,14 @@ export interface SizedPredictor {
 export const sizeId = ([height, width]: Size): string => (height === width ? `${height}` : `${height}x${width}`)
 
 /**
- * Predictors of a model for each input size of which the original is measured on this device.
+ * Predictors of a model for each input size of which the original is measured on this device. They are fitted on the refit
+ * pictures and promise quality on the report pictures.
  *
  * @returns nothing where nothing is measured yet
  */
 export function predictors(store: ProfileStore, manifest: Manifest, device: string): SizedPredictor[] {
   const { model } = manifest
-  const base = originalOf(manifest, store.combinations({ model, size: manifest.sizes[0] }))
+  const base = originalOf(manifest, store.combinations({ model, size: manifest.sizes[0] }), 'refit')
   return manifest.sizes.flatMap((size): SizedPredictor[] => {
     const measurements = new Map(
       store.measurements({ model, device, size }).map((row) => [`${row.block}/${row.descendant}`, row]),
@@ -44,19 +45,26 @@ export function predictors(store: ProfileStore, manifest: Manifest, device: stri
     )
     if (manifest.blocks.some(({ id }) => !descendants.some(({ block }) => block === id))) return []
     const combinations = store.combinations({ model, device, size })
-    const here = originalOf(manifest, combinations)
+    const fitted = originalOf(manifest, combinations, 'refit') ?? base
+    const promised = originalOf(manifest, combinations, 'report') ?? fitted
     return [
       {
         id: sizeId(size),
         size,
         predictor: fitPredictor({
-          originalQuality: here?.measured.quality ?? base?.measured.quality ?? 1,
+          originalQuality: promised?.measured.quality ?? 1,
+          fittedOriginalQuality: fitted?.measured.quality,
+          // The chance of which pictures were taken is known where quality is a share of them.
+          ...(promised && fitted && promised.metric.startsWith('top1')
+            ? { pictures: { fitted: fitted.pictures, wanted: promised.pictures } }
+            : {}),
           descendants,
           combinations: combinations
             .filter(({ split }) => split === 'refit')
-            .map(({ choices, measured: { quality, latencyMs, memoryBytes } }) => ({
+            .map(({ choices, measured: { quality, fidelity, latencyMs, memoryBytes } }) => ({
               choices,
               quality,
+              fidelity,
               latencyMs,
               memoryBytes,
             })),
@@ -72,10 +80,14 @@ const costsOf = ({ latencyP50Ms, anonymousBytes, mappedBytes, loadMs }: Measurem
   loadMs,
 })
 
-/** The measured original as a whole; the pictures that predictions are fitted on come first, so that both are in one scale. */
-function originalOf({ blocks }: Manifest, combinations: readonly Combination[]): Combination | undefined {
-  const whole = combinations.filter(({ choices }) => blocks.every(({ id }) => choices[id] === ORIGINAL))
-  return (['refit', 'report', 'profile'] as const)
-    .flatMap((wanted) => whole.filter(({ split }) => split === wanted))
-    .find(({ measured }) => measured.quality !== undefined)
+/** The measured original as a whole, on pictures of the split where it was measured on them. */
+function originalOf(
+  { blocks }: Manifest,
+  combinations: readonly Combination[],
+  preferred: Split,
+): Combination | undefined {
+  const whole = combinations.filter(
+    ({ choices, measured }) => measured.quality !== undefined && blocks.every(({ id }) => choices[id] === ORIGINAL),
+  )
+  return whole.find(({ split }) => split === preferred) ?? whole[0]
 }
