@@ -18,6 +18,7 @@ export class Deployed {
   readonly choices: Readonly<Record<string, string>>
   readonly #owner: Residents
   readonly #latencies: number[]
+  readonly #since = performance.now()
   #count: number
   #leases = 0
   #idle: (() => void)[] = []
@@ -58,6 +59,17 @@ export class Deployed {
   async retire(): Promise<void> {
     await this.idle()
     await Promise.all(this.residents.map((resident) => this.#owner.release(resident)))
+  }
+
+  get ageMs(): number {
+    return performance.now() - this.#since
+  }
+
+  /** Median latency of the last `count` requests; nothing when there were fewer. */
+  latest(count: number): number | undefined {
+    if (this.#count < count) return undefined
+    const last = Array.from({ length: count }, (_, i) => this.#latencies[(this.#count - 1 - i) % RECENT]!)
+    return last.sort((a, b) => a - b)[count >> 1]
   }
 
   record(latencyMs: number): void {

@@ -1,15 +1,16 @@
 import { asBlockscaleError, BlockscaleError, type Clock, type Log } from '../base/index.ts'
 import type { Plan } from '../optimizer/index.ts'
 import type { Manifest } from '../zoo/index.ts'
+import type { Conditions } from './decide.ts'
 import { PlanInfeasible } from './infeasible.ts'
 import type { Planned, Planner } from './planner.ts'
 import type { Records } from './records.ts'
 import { type Stage, sameChoice } from './stage.ts'
 import { shiftToFused, swap } from './swap.ts'
-import type { Change, Gear, RuntimeHappening, SwapReport, WhatIf } from './types.ts'
+import type { Budget, Change, Gear, RuntimeHappening, SwapReport, WhatIf } from './types.ts'
 import type { Target } from './unit.ts'
 import { modelInputs, modelOutputs, type UnitFiles } from './unit-files.ts'
-import { type Wishes, wishesByModel } from './wishes.ts'
+import { least, type ModelWish, type Wishes, wishesByModel } from './wishes.ts'
 
 export interface DeployingOptions {
   readonly stage: Stage
@@ -24,12 +25,24 @@ export interface DeployingOptions {
   readonly settleMs?: number | undefined
 }
 
+/** A model that runs slower than it was profiled needs a faster plan for the same latency, and more of a core for the same rate. */
+function slowed(wish: ModelWish, { slowdown }: Conditions): ModelWish {
+  const factor = slowdown.get(wish.model) ?? 1
+  const { maxLatencyMs, rate } = wish
+  return {
+    ...wish,
+    rate: rate * factor,
+    ...(maxLatencyMs === undefined ? {} : { maxLatencyMs: maxLatencyMs / factor }),
+  }
+}
+
 const NOTHING: Plan = { status: 'optimal', solveMs: 0, models: [], binding: [] }
 
 /** Keeps what is live in agreement with what is wished for: plans, swaps, and shifts gear when a plan stays. One change at a time. */
 export class Deploying {
   readonly #options: DeployingOptions
   #wishes: Wishes = { budget: {}, workloads: new Map() }
+  #conditions: Conditions = { slowdown: new Map() }
   #plan = NOTHING
   #planId = ''
   #manifests = new Map<string, Manifest>()
@@ -87,6 +100,33 @@ export class Deploying {
     })
   }
 
+  /**
+   * Plans for what the device allows now. Where nothing fits under it, the least plan is taken that does what was wished for.
+   *
+   * @returns whether something was swapped
+   */
+  adapt(conditions: Conditions, why: string): Promise<boolean> {
+    return this.#inTurn(async () => {
+      const before = this.#conditions
+      this.#conditions = conditions
+      let planned = await this.#solve(this.#wishes)
+      const short = planned.plan.infeasible
+      if (short?.constraint === 'memory') {
+        this.#options.tell({ kind: 'limit', limit: 'memory', has: short.has, needs: short.needs, why })
+        this.#conditions = { ...conditions, memoryBytes: short.needs }
+        planned = await this.#solve(this.#wishes)
+      }
+      if (planned.plan.status === 'infeasible') {
+        this.#conditions = before
+        const { constraint, has, needs } = planned.plan.infeasible ?? { constraint: '', has: 0, needs: 0 }
+        const limit = constraint.startsWith('latency') ? 'latency' : constraint === 'memory' ? 'memory' : 'cores'
+        this.#options.tell({ kind: 'limit', limit, has, needs, why: `${why}; no plan fits, the one in force stays` })
+        return false
+      }
+      return (await this.#deploy(planned, this.#wishes, why)) !== null
+    })
+  }
+
   whatIf({ workloads, budget, objective }: WhatIf): Promise<Plan> {
     const wishes = {
       budget: budget ?? this.#wishes.budget,
@@ -109,15 +149,28 @@ export class Deploying {
         { inputSize: target.inputSize, choices, core: target.core },
       ]),
     )
-    const wishes = wishesByModel(workloads.values())
+    const wishes = wishesByModel(workloads.values()).map((wish) => slowed(wish, this.#conditions))
     if (wishes.length === 0) return Promise.resolve({ plan: NOTHING, manifests: new Map(), chosen: new Map() })
-    return this.#options.planner.plan({ wishes, budget, workers: this.#options.workers, current, objective })
+    return this.#options.planner.plan({
+      wishes,
+      budget: this.#within(budget),
+      workers: this.#options.workers,
+      current,
+      objective,
+    })
+  }
+
+  /** What was wished for, as far as the device allows it. */
+  #within(budget: Budget): Budget {
+    const { memoryBytes, cores } = this.#conditions
+    return { memoryBytes: least(budget.memoryBytes, memoryBytes), cores: least(budget.cores, cores) }
   }
 
   async #deploy(planned: Planned, wishes: Wishes, why: string): Promise<SwapReport | null> {
     const { stage, records, tell, clock } = this.#options
     const started = clock.monotonic()
     const { plan } = planned
+    const limitBytes = this.#within(wishes.budget).memoryBytes
     const drafts = await this.#targets(planned)
     const from = this.#planId === '' ? null : this.#planId
     if (from === null && drafts.length === 0) return null
@@ -126,7 +179,7 @@ export class Deploying {
       const swapped = await swap(
         stage,
         drafts.map((target) => ({ ...target, plan: from })),
-        wishes.budget.memoryBytes,
+        limitBytes,
       )
       records.decision({ at: this.#now(), action: 'keep', why, readings: { swap_ms: swapped.ms } }, from)
       tell({ kind: 'plan', id: from, plan, why })
@@ -139,7 +192,7 @@ export class Deploying {
       swapped = await swap(
         stage,
         drafts.map((target) => ({ ...target, plan: id })),
-        wishes.budget.memoryBytes,
+        limitBytes,
       )
     } catch (thrown) {
       const { code, message } = asBlockscaleError(thrown)
@@ -238,7 +291,7 @@ export class Deploying {
     await this.#inTurn(async () => {
       const now = stage.live.get(model)
       if (this.#closed || !now || now.gear === 'fused' || !sameChoice(now.target, target)) return
-      const outcome = await shiftToFused(stage, model, fused, this.#wishes.budget.memoryBytes)
+      const outcome = await shiftToFused(stage, model, fused, this.#within(this.#wishes.budget).memoryBytes)
       const gear: Gear = outcome === 'shifted' ? 'fused' : 'chain'
       tell({
         kind: 'gear',

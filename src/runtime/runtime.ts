@@ -4,6 +4,7 @@ import { Engine } from '../engine/index.ts'
 import { openProfiles, thisDevice } from '../profiles/index.ts'
 import { type Manifest, openZoo } from '../zoo/index.ts'
 import { Builder } from './builder.ts'
+import { type Controller, startController } from './controller.ts'
 import type { Deployed } from './deployed.ts'
 import { Deploying } from './deploying.ts'
 import { processMemory } from './memory.ts'
@@ -74,11 +75,12 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   }
   const builder = new Builder()
   const planner = openPlanner(zoo, store, device.key)
+  const records = new Records(store, log)
   const deploying = new Deploying({
     stage,
     planner,
     files: new UnitFiles({ zoo, builder, device: device.key }),
-    records: new Records(store, log),
+    records,
     workers,
     clock,
     log,
@@ -88,6 +90,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   const requests = new Requests({ scheduler, tallies, clock, manifest: (model) => deploying.manifest(model) })
   const atStart = processMemory()
   const known = new Map<string, Manifest>()
+  let controller: Controller | undefined
   let closing: Promise<void> | undefined
 
   async function change(wanted: (now: Wishes) => Wishes, why: string) {
@@ -214,6 +217,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     }),
     close() {
       closing ??= (async () => {
+        await controller?.close()
         await Promise.all([scheduler.close(), deploying.close()])
         await Promise.all([builder.close(), planner.close(), ...engines.map((engine) => engine.close())])
         store.close()
@@ -225,6 +229,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   try {
     await refresh()
     await start()
+    controller = await startController(options.control, { stage, deploying, records, workers, clock, log, tell })
   } catch (error) {
     await runtime.close()
     throw error

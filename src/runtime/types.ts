@@ -219,6 +219,11 @@ export interface RuntimeOptions {
   readonly queueLimit?: number | undefined
   /** models for which there is to be a workload from the start, as with `load` */
   readonly models?: readonly string[] | undefined
+  /**
+   * What plans follow beside the wishes: 'device' reads memory, pressure, CPU quota, temperature, battery and measured latencies every
+   * second; a trace replays such readings from a file. Nothing unless given.
+   */
+  readonly control?: 'device' | { readonly trace: string } | undefined
   readonly log?: Log | undefined
   readonly clock?: Clock | undefined
 }

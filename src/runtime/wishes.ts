@@ -86,7 +86,8 @@ export function wishesByModel(workloads: Iterable<Workload>): ModelWish[] {
   return [...wishes.values()].sort((a, b) => (a.model < b.model ? -1 : 1))
 }
 
-const least = (a: number | undefined, b: number | undefined) =>
+/** The smaller of two limits of which either may be absent. */
+export const least = (a: number | undefined, b: number | undefined) =>
   a === undefined ? b : b === undefined ? a : Math.min(a, b)
 const greatest = (a: number | undefined, b: number | undefined) =>
   a === undefined ? b : b === undefined ? a : Math.max(a, b)
