@@ -128,3 +128,6 @@ export const deviceOf = (row: Columns): Device => ({
   platform: text(row.platform),
   runtimeVersion: text(row.onnxruntime_version),
 })
+
+/** The part of a condition that asks for one input size, where one is asked for. */
+export const sizeFilter = (size: Size | undefined): string => (size ? 'AND input_height = ? AND input_width = ?' : '')

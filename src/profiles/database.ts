@@ -41,7 +41,8 @@ export function failing<T>(path: string, work: () => T): T {
     return work()
   } catch (cause) {
     if (cause instanceof BlockscaleError) throw cause
-    const code = (cause as { code?: string }).code ?? ''
+    const code = (cause as { code?: string }).code
+    if (!code) throw cause // neither SQLite nor the file system: a fault of ours
     const hint =
       Object.entries(HINTS).find(([start]) => code.startsWith(start))?.[1] ??
       'check that the folder exists and is writable, and that the disk is not full'

@@ -129,3 +129,22 @@ export interface DecisionRecord {
   /** readings by name with their unit, such as `memory_available_bytes` */
   readonly readings: Readonly<Record<string, number>>
 }
+
+export interface CombinationFilter {
+  readonly model: ModelId
+  readonly device?: string | undefined
+  readonly size?: Size | undefined
+  readonly split?: Split | undefined
+}
+
+/** How many rows of the tables that grow are kept. */
+export interface Retention {
+  readonly plans?: number
+  readonly swaps?: number
+  readonly decisions?: number
+  /** for each model, beside those of the original, which predictions start from */
+  readonly combinations?: number
+}
+
+/** A row of a view or of a query, with its columns in their order. */
+export type Row = Readonly<Record<string, string | number | null>>
