@@ -39,7 +39,7 @@ export interface Distilled {
  *
  * What is returned is never worse on the held-out samples than the student that came: at worst it is the same.
  *
- * @param student operator set 13 or newer; any batch size
+ * @param student operator set 13 or newer; where its batch is fixed, it is trained at that
  * @throws BlockscaleError USAGE with fewer than two samples, TENSOR_INVALID when sample counts differ
  */
 export async function distill(
@@ -55,19 +55,22 @@ export async function distill(
   const held = Math.max(1, Math.round(count * (options.heldOut ?? 0.2)))
   if (count - held < 1) throw new BlockscaleError('USAGE', `${count} samples are too few to train and to measure on`)
   const outputs = Object.keys(samples.targets)
+  const powers = outputs.map((output) => power(samples.targets[output]!))
+  // An output of almost nothing (scores where nothing is seen) must not outweigh the others by its rounding.
+  const floor = Math.max(...powers) * 1e-6 || 1
   const { heldOut: _share, ...passed } = options
   const trained = await train(student, rows(samples, order.slice(held)), {
     rate: 1e-3,
     steps: 300,
-    batch: 32,
     patience: 6,
     ...passed,
+    batch: fixedBatch(student) ?? options.batch ?? 32,
     method: adam(),
-    losses: outputs.map((output) => ({
+    losses: outputs.map((output, i) => ({
       kind: 'mse',
       output,
       // so that every output counts the same, whatever its scale
-      weight: 1 / (outputs.length * power(samples.targets[output]!)),
+      weight: 1 / (outputs.length * Math.max(powers[i]!, floor)),
     })),
     heldOut: rows(samples, order.slice(0, held)),
   })
@@ -79,6 +82,11 @@ export async function distill(
     ms: trained.ms,
     ended: trained.ended,
   }
+}
+
+function fixedBatch({ graph }: Model): number | undefined {
+  const sizes = graph.inputs.map((input) => input.fact?.dims?.[0])
+  return sizes.find((size): size is number => typeof size === 'number')
 }
 
 function sampleCount({ inputs, targets }: DistillSamples): number {
@@ -124,5 +132,5 @@ function power(value: Tensor): number {
   const data = value.data as Float32Array
   let sum = 0
   for (const each of data) sum += each * each
-  return sum / data.length || 1
+  return sum / data.length
 }

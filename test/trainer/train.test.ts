@@ -9,13 +9,13 @@ import { floats, type Tensor } from '../../src/tensor/index.ts'
 import {
   adam,
   distill,
-  type TrainOptions,
-  train,
   foldNormalisation,
   Network,
   recordShapes,
   type Samples,
   sgd,
+  type TrainOptions,
+  train,
 } from '../../src/trainer/index.ts'
 import { some } from './finite-differences.ts'
 
