@@ -121,6 +121,7 @@ function driftOf({ live }: Stage): Map<string, number> {
 }
 
 const COLUMNS: Readonly<Record<keyof Readings, string>> = {
+  memoryForModelsBytes: 'memory_for_models_bytes',
   memoryAvailableBytes: 'memory_available_bytes',
   memoryTotalBytes: 'memory_total_bytes',
   cores: 'cores',

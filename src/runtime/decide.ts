@@ -110,7 +110,8 @@ function conditionsOf(readings: Readings, { usedBytes, engines, drift }: Observa
 }
 
 function memoryFor(readings: Readings, usedBytes: number): number | undefined {
-  const { memoryAvailableBytes, memoryTotalBytes, memoryPressure } = readings
+  const { memoryForModelsBytes, memoryAvailableBytes, memoryTotalBytes, memoryPressure } = readings
+  if (memoryForModelsBytes !== undefined) return memoryForModelsBytes
   if (memoryAvailableBytes === undefined) return undefined
   const reserve = Math.max(RULES.reserveBytes, RULES.reserveShare * (memoryTotalBytes ?? 0))
   const room = Math.max(0, usedBytes + memoryAvailableBytes - reserve)

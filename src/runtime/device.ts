@@ -3,6 +3,8 @@ import { join } from 'node:path'
 
 /** What the system says at one moment. What it does not say is absent. */
 export interface Readings {
+  /** memory for all models together; a trace says it outright, on a device it follows from what is available */
+  readonly memoryForModelsBytes?: number | undefined
   /** memory that can still be had, under the limit of the control group where there is one */
   readonly memoryAvailableBytes?: number | undefined
   /** all memory that there is, under the same limit */

@@ -1,3 +1,4 @@
 export { PlanInfeasible } from './infeasible.ts'
+export { openPlanner, type Planned, type Planner } from './planner.ts'
 export { openRuntime } from './runtime.ts'
 export * from './types.ts'

@@ -4,15 +4,13 @@ import { BlockscaleError } from '../base/index.ts'
 import type { Readings } from './device.ts'
 
 const share = z.number().min(0).max(1).optional()
-const bytes = z.number().nonnegative().optional()
 
 const traceSchema = z
   .array(
     z.strictObject({
       /** milliseconds from the start; the readings hold until the next entry */
       atMs: z.number().nonnegative(),
-      memoryAvailableBytes: bytes,
-      memoryTotalBytes: bytes,
+      memoryForModelsBytes: z.number().nonnegative().optional(),
       cores: z.number().positive().optional(),
       memoryPressure: share,
       cpuPressure: share,
@@ -28,7 +26,7 @@ export type Trace = z.output<typeof traceSchema>
 /**
  * Reads a trace of conditions, to be replayed in place of the device.
  *
- *     [{ "atMs": 0, "memoryAvailableBytes": 64e6 }, { "atMs": 5000, "memoryAvailableBytes": 16e6 }]
+ *     [{ "atMs": 0, "memoryForModelsBytes": 64e6 }, { "atMs": 5000, "memoryForModelsBytes": 16e6, "cores": 1 }]
  *
  * @throws BlockscaleError NOT_FOUND, USAGE naming the entry
  */
@@ -46,7 +44,7 @@ export async function readTrace(path: string): Promise<Trace> {
     throw new BlockscaleError(
       'USAGE',
       `${path} is no trace: ${what}`,
-      'Write a list of {"atMs": …, "memoryAvailableBytes": …}.',
+      'Write a list of {"atMs": …, "memoryForModelsBytes": …}.',
     )
   }
 }

@@ -63,9 +63,9 @@ describe('readings of a device', () => {
 describe('a trace', () => {
   it('holds each entry until the next', async () => {
     const path = join(root, 'trace.json')
-    writeFileSync(path, '[{"atMs": 5000, "memoryAvailableBytes": 16e6}, {"atMs": 0, "memoryAvailableBytes": 64e6}]')
+    writeFileSync(path, '[{"atMs": 5000, "memoryForModelsBytes": 16e6}, {"atMs": 0, "memoryForModelsBytes": 64e6}]')
     const trace = await readTrace(path)
-    expect([0, 4999, 5000, 90_000].map((ms) => traceAt(trace, ms).memoryAvailableBytes)).toEqual([
+    expect([0, 4999, 5000, 90_000].map((ms) => traceAt(trace, ms).memoryForModelsBytes)).toEqual([
       64e6, 64e6, 16e6, 16e6,
     ])
   })

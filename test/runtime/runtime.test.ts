@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -179,6 +179,25 @@ describe('the runtime', () => {
     await runtime.load('one')
     await ask('one')
   })
+})
+
+it('follows a trace of conditions, and says why', async () => {
+  const other = mkdtempSync(join(tmpdir(), 'runtime-'))
+  await buildMini(other, 'one')
+  const trace = join(other, 'trace.json')
+  writeFileSync(trace, '[{"atMs": 0, "memoryForModelsBytes": 64e6}, {"atMs": 500, "memoryForModelsBytes": 5e6}]')
+  const following = await openRuntime({ zoo: other, workers: 1, models: ['one'], control: { trace } })
+  const happened: RuntimeEvent[] = []
+  following.events((event) => happened.push(event))
+  expect(following.live().plan.totals!.memoryBytes).toBe(12e6)
+  await until(() => happened.some(({ kind }) => kind === 'swap'))
+  expect(following.live().plan.totals!.memoryBytes).toBeLessThanOrEqual(5e6)
+  expect(following.budget().usedBytes).toBeLessThanOrEqual(5e6)
+  const why = expect.stringContaining('the device leaves 5.00 MB for models')
+  expect(happened).toContainEqual(expect.objectContaining({ kind: 'decision', decision: 'replan', why }))
+  expect(happened).toContainEqual(expect.objectContaining({ kind: 'swap', swap: expect.objectContaining({ why }) }))
+  await following.close()
+  rmSync(other, { recursive: true })
 })
 
 it('a budget that cannot be kept is an error at the start', async () => {
