@@ -10,6 +10,8 @@ export interface ConsumerStatistics {
   readonly columnLength: number
   /** for each ranked class, the columns that belong to it */
   readonly columnsOf: readonly (readonly number[])[]
+  /** rows from which the moments were taken */
+  readonly rows: number
 }
 
 /** Classes from the least to the most important, and what the removal of the first n of them costs. */
@@ -21,18 +23,25 @@ export interface Ranking {
 
 /** Above this length of a column the inverse that OBS needs takes too long; the activation-aware rank stands in. */
 const LONGEST_FOR_OBS = 1536
+/** With fewer rows than this for each column the inverse is one of noise. */
+const LEAST_ROWS_FOR_OBS = 4
 
 /**
  * Ranks channels by what their removal does to the layers that read them.
  *
  * With one reader: greedy structured OBS, score `w_cᵀ (G⁻¹_cc)⁻¹ w_c` with the usual update of weights and inverse, which
- * foresees the least-squares refit. With several readers, or very long columns: `‖W[:,c]‖ · deviation(h_c)`.
+ * foresees the least-squares refit. With several readers, very long columns or few rows: `‖W[:,c]‖ · deviation(h_c)`.
  *
  * @see OBC (arXiv 2208.11580) for the update
  */
 export function rankClasses(consumers: readonly ConsumerStatistics[]): Ranking {
   const [only] = consumers
-  if (only && consumers.length === 1 && only.columnLength <= LONGEST_FOR_OBS) {
+  if (
+    only &&
+    consumers.length === 1 &&
+    only.columnLength <= LONGEST_FOR_OBS &&
+    only.rows >= LEAST_ROWS_FOR_OBS * only.columnLength
+  ) {
     const ranking = rankByObs(only)
     if (ranking) return ranking
   }

@@ -8,6 +8,10 @@ import { addPixels, centre, type LayerReference } from './reference.ts'
 
 /** Weight of staying near the present weights, as a fraction of the mean diagonal of the Gram matrix. */
 const RIDGE = 1e-4
+/** Rows for each unknown from which on that weight is right without looking. */
+const AMPLE_ROWS = 8
+const RIDGES = [1e-3, 1e-2, 0.1, 1, 10] as const
+const HELD_OUT = 0.25
 
 /**
  * Solves the weights of changed layers again, one after the other in graph order, so that on the inputs which the changed
@@ -59,32 +63,84 @@ async function refitLayer(
   const meanY = centre(y)
   const d = shape.columnLength
   const o = shape.outputChannels
-  const gram = await algebra.transposedProduct(x.filled, x.filled, x.rows)
-  const cross = await algebra.transposedProduct(x.filled, y.filled, x.rows)
   const weights = weightsOf(layer, student.graph, o, d)
-  let trace = 0
-  for (let i = 0; i < d; i++) trace += gram[i * d + i]!
-  const ridge = (RIDGE * trace) / d + 1e-9
-  const left = Float64Array.from(gram)
-  const right = Float64Array.from(cross)
-  for (let i = 0; i < d; i++) {
-    left[i * d + i]! += ridge
-    for (let k = 0; k < o; k++) right[i * o + k]! += ridge * weights[k * d + i]!
-  }
-  const solved = solveSymmetric(left, right, d)
-  if (!solved) return student
+  const ridge = x.rows >= AMPLE_ROWS * d ? RIDGE : await chooseRidge(x, y, weights, algebra)
+  const solved = ridge === undefined ? undefined : await solve(x.filled, y.filled, x.rows, weights, ridge, algebra)
   const refitted = new Float32Array(o * d)
   const bias = new Float32Array(o)
   for (let k = 0; k < o; k++) {
     let offset = meanY[k]!
     for (let i = 0; i < d; i++) {
-      const w = solved[i * o + k]!
+      const w = solved ? solved[i * o + k]! : weights[k * d + i]!
       refitted[k * d + i] = w
       offset -= w * meanX[i]!
     }
     bias[k] = offset
   }
   return withWeights(student, layer, refitted, bias, o, d)
+}
+
+/** Weights `[D, outputs]` from centred rows. */
+async function solve(
+  x: Float32Array,
+  y: Float32Array,
+  rows: number,
+  weights: Float32Array,
+  ridge: number,
+  algebra: LinearAlgebra,
+): Promise<Float64Array | undefined> {
+  const d = x.length / rows
+  const o = y.length / rows
+  const gram = await algebra.transposedProduct(x, x, rows)
+  const cross = await algebra.transposedProduct(x, y, rows)
+  let trace = 0
+  for (let i = 0; i < d; i++) trace += gram[i * d + i]!
+  const weight = (ridge * trace) / d + 1e-9
+  const left = Float64Array.from(gram)
+  const right = Float64Array.from(cross)
+  for (let i = 0; i < d; i++) {
+    left[i * d + i]! += weight
+    for (let k = 0; k < o; k++) right[i * o + k]! += weight * weights[k * d + i]!
+  }
+  return solveSymmetric(left, right, d)
+}
+
+/**
+ * With few rows for the unknowns (a last matrix sees one row a picture) the fit follows the pictures and not the network.
+ * So the ridge is chosen on rows that were held out of the fit.
+ *
+ * @returns undefined where keeping the weights, and correcting the bias alone, is best
+ */
+async function chooseRidge(
+  x: Rows,
+  y: Rows,
+  weights: Float32Array,
+  algebra: LinearAlgebra,
+): Promise<number | undefined> {
+  const fitted = Math.floor(x.rows * (1 - HELD_OUT))
+  const heldOut = (solution: ArrayLike<number>, step: readonly [number, number]) => {
+    let error = 0
+    for (let r = fitted; r < x.rows; r++) {
+      for (let k = 0; k < y.width; k++) {
+        let sum = -y.data[r * y.width + k]!
+        for (let i = 0; i < x.width; i++) sum += x.data[r * x.width + i]! * solution[i * step[0] + k * step[1]]!
+        error += sum * sum
+      }
+    }
+    return error
+  }
+  let best: number | undefined
+  let least = heldOut(weights, [1, x.width])
+  const [fitX, fitY] = [x.data.subarray(0, fitted * x.width), y.data.subarray(0, fitted * y.width)]
+  for (const ridge of RIDGES) {
+    const solution = await solve(fitX, fitY, fitted, weights, ridge, algebra)
+    const error = solution ? heldOut(solution, [y.width, 1]) : Number.POSITIVE_INFINITY
+    if (error < least) {
+      least = error
+      best = ridge
+    }
+  }
+  return best
 }
 
 function selectColumns(rows: Rows, kept: readonly number[] | undefined): Rows {

@@ -52,7 +52,9 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
   const timed = [original, ...drawn.slice(0, TIMED), ...fresh]
   const costs = await measureCosts(options, timed)
   await save(options, 'refit', [original, ...drawn], costs, false)
-  const [report] = await save(options, 'report', [original, ...fresh], costs, true)
+  // The original first: predictions are made in the scale of what it is worth on the report pictures.
+  const [report] = await save(options, 'report', [original], costs, false)
+  await save(options, 'report', fresh, costs, true)
   return report?.quality.value ?? Number.NaN
 }
 
@@ -123,7 +125,7 @@ async function save(
           memoryBytes: cost && cost.anonymousBytes + cost.mappedBytes,
         },
         pictures,
-        why: index === 0 ? 'original' : 'random',
+        why: choices === combinations[0] && !predict ? 'original' : 'random',
         measuredAt: Date.now(),
       }
     }),

@@ -116,6 +116,7 @@ function statistics(
         outputs: outputChannels,
         columnLength,
         columnsOf,
+        rows: reference.targets.rows,
       },
     ]
   })
