@@ -1,7 +1,8 @@
 import { type Program, SWAP_WEIGHT, variantsOf } from './compile.ts'
 import { fromSteps, type Scale } from './exact.ts'
 import type { Config } from './price.ts'
-import type { Plan, PlannedModel, ProblemBlock, ProblemModel } from './problem.ts'
+import type { Infeasible, Plan, PlannedModel, ProblemBlock, ProblemModel } from './problem.ts'
+import { sharedRows, useOf } from './rows.ts'
 import type { Found } from './search.ts'
 
 /** A relative gap below which a plan counts as proven optimal. */
@@ -20,7 +21,7 @@ interface Sums {
 }
 
 /** The plan that a search found, in the order and the units of the problem. */
-export function planOf(program: Program, found: Found, binding: ReadonlySet<string>, solveMs: number): Plan {
+export function planOf(program: Program, found: Found, duals: Float64Array, solveMs: number): Plan {
   const { problem } = program
   const rows = program.models.map((model, m) => {
     const source = problem.models[model.index]!
@@ -73,7 +74,7 @@ export function planOf(program: Program, found: Found, binding: ReadonlySet<stri
     solveMs,
     models,
     totals: { memoryBytes, cores: tidy(cores), ...(hasCurrent ? { swapMs } : {}) },
-    binding: bindingOf(program, rows, binding),
+    binding: bindingOf(program, found, duals, rows),
   }
 }
 
@@ -124,30 +125,30 @@ function boundOf(program: Program, found: Found, objective: number): number {
   )
 }
 
-function bindingOf(program: Program, rows: readonly Row[], helpful: ReadonlySet<string>): string[] {
-  const tight = new Set(helpful)
+/** Limits with hardly any room left, or that a price shows to cost something. */
+function bindingOf(program: Program, found: Found, duals: Float64Array, rows: readonly Row[]): string[] {
+  const tight = new Set<string>()
   const near = (name: string, used: number, limit: number) => {
     if (limit < Number.POSITIVE_INFINITY && limit - used <= TIGHT * Math.abs(limit)) tight.add(name)
   }
-  near(
-    'memory',
-    rows.reduce((sum, row) => sum + row.sums.memorySteps, 0),
-    program.memoryLimit,
-  )
-  if (program.coreLimits) {
-    const load = rows.reduce((sum, row) => sum + row.sums.latencySteps * row.model.loadRate, 0)
-    near(
-      'cores',
-      load,
-      program.coreLimits.reduce((sum, room) => sum + room, 0),
-    )
-  }
+  const shared = sharedRows(program)
+  useOf(shared, program, found.configs).forEach((used, r) => {
+    const name = r === shared.memory ? 'memory' : 'cores'
+    near(name, used, shared.limits[r]!)
+    if (duals[r]! > 0) tight.add(name)
+  })
   for (const { model, sums } of rows) {
     near(`latency:${model.id}`, sums.latencySteps, model.latencyLimit)
     near(`quality:${model.id}`, sums.lossSteps, model.lossLimit)
   }
   const order = ['memory', 'cores', ...program.problem.models.flatMap(({ id }) => [`latency:${id}`, `quality:${id}`])]
   return order.filter((limit) => tight.has(limit))
+}
+
+/** The limits of an infeasible problem that stand in the way, named as in a plan. */
+export function binding({ constraint, model, also = [] }: Infeasible): string[] {
+  const name = model === undefined || constraint === 'cores' ? constraint : `${constraint}:${model}`
+  return [...new Set([name, ...also.flatMap(binding)])]
 }
 
 interface Picked {

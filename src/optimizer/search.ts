@@ -21,6 +21,9 @@ export interface SearchResult {
   readonly outcome: Outcome
 }
 
+/** Solves a program; with a `target`, any plan that costs no more will do. */
+export type Search = (program: Program, target?: number) => SearchResult
+
 /** Gap at which the search for places ends, once this many partial placements were solved; few models are searched to the end. */
 const ENOUGH = 1e-4
 const THOROUGH = 60

@@ -49,7 +49,7 @@ function model(index: number, most: number, choices: number): fc.Arbitrary<Probl
       weight: fc.option(fc.constantFrom(0, 0.5, 1, 3), { nil: undefined }),
       maxLatencyMs: fc.option(thousandths(20), { nil: undefined, freq: 2 }),
       rate: fc.option(fc.constantFrom(0, 5, 10, 29.97, 60), { nil: undefined, freq: 3 }),
-      minQuality: fc.option(thousandths(1, 0.3), { nil: undefined, freq: 1 }),
+      minQuality: fc.option(thousandths(1, 0.3), { nil: undefined, freq: 2 }),
     })
     .map(({ body, ...rest }) => ({ id: `m${index}`, ...rest, ...body }))
 }
