@@ -3,7 +3,16 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { blockId, modelId, ORIGINAL, sha256 } from '../src/base/index.ts'
 import { openSession } from '../src/engine/index.ts'
-import { cut, normalise, proposeCuts, type Runner, readModel, weightBytes, writeModel } from '../src/onnx/index.ts'
+import {
+  cut,
+  normalise,
+  proposeCuts,
+  type Runner,
+  readModel,
+  type ValueInfo,
+  weightBytes,
+  writeModel,
+} from '../src/onnx/index.ts'
 import { openProfiles, thisDevice } from '../src/profiles/index.ts'
 import { loadCard } from '../src/tasks/index.ts'
 import { type Manifest, type ManifestBlock, openZoo } from '../src/zoo/index.ts'
@@ -30,17 +39,21 @@ export async function originalsOnly(dir: string, assets: string, name: string): 
   const card = await loadCard(fileURLToPath(new URL(`../model-zoo/catalog/${name}.json`, import.meta.url)))
   const bytes = readFileSync(join(assets, 'models', `${name}.onnx`))
   const normalised = await normalise(readModel(bytes), run)
+  const { graph } = normalised.model
+  const ends = (values: readonly ValueInfo[]) =>
+    values.map(({ name: value, fact }) => {
+      // what files say of their outputs is not always true; what was recorded is
+      const dims = [...(normalised.nominal.get(value) ?? [])]
+      return { name: value, fact: { type: fact?.type ?? ('float32' as const), dims } }
+    })
   const blocks: ManifestBlock[] = []
   for (const block of cut(normalised, proposeCuts(normalised))) {
     const id = blockId(`b${blocks.length}`)
     const file = await zoo.writeBlock(model, id, ORIGINAL, writeModel(block.model))
     const facts = { parameters: {}, file, weightBytes: weightBytes(block.model), macs: 0 }
-    const { inputs, outputs } = block
+    const [inputs, outputs] = [ends(block.inputs), ends(block.outputs)]
     blocks.push({ id, inputs, outputs, descendants: [{ id: ORIGINAL, kind: 'original', ...facts }] })
   }
-  const { graph } = normalised.model
-  const ends = (values: typeof graph.inputs) =>
-    values.map((value) => ({ name: value.name, fact: value.fact ?? { type: 'float32' as const } }))
   const { size } = Array.isArray(card.input) ? card.input[0]! : card.input
   const manifest: Manifest = {
     format: 1,

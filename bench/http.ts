@@ -63,6 +63,43 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - since
 }
 
+/** CPU of this process (service, runtime and engines, without the clients): says more than times on a busy machine. */
+async function cpuMs(work: () => Promise<unknown>): Promise<number> {
+  const since = process.cpuUsage()
+  await work()
+  const { user, system } = process.cpuUsage(since)
+  return (user + system) / 1000
+}
+
+const BATCH = 5
+const BATCHES = 40
+
+/** Medians of times and of CPU for one request, in turns: in the process, and by HTTP. */
+async function inTurns(alone: () => Promise<unknown>, client: ChildProcess, request: LoadRequest): Promise<ResultRow> {
+  const times = { alone: [] as number[], http: [] as number[] }
+  const cpu = { alone: [] as number[], http: [] as number[] }
+  for (let i = 0; i < BATCHES; i++) {
+    const here = await cpuMs(async () => {
+      for (let k = 0; k < BATCH; k++) times.alone.push(await timed(alone))
+    })
+    const there = await cpuMs(async () => {
+      const report = await load(client, { ...request, concurrency: 1, requests: BATCH })
+      times.http.push(...report.latenciesMs)
+    })
+    // the first batches find everything cold
+    if (i < 4) continue
+    cpu.alone.push(here / BATCH)
+    cpu.http.push(there / BATCH)
+  }
+  const [base, http] = [median(times.alone.slice(4 * BATCH)), median(times.http.slice(4 * BATCH))]
+  return {
+    aloneMs: round(base),
+    httpMs: round(http),
+    addsMs: round(http - base),
+    addsCpuMs: round(median(cpu.http) - median(cpu.alone)),
+  }
+}
+
 const jpeg = () => readFileSync(picturePath)
 const predictUrl = (serving: Serving, name: string) => `${serving.url}/v1/models/${name}/predict`
 
@@ -74,24 +111,9 @@ async function predictOverhead(
   client: ChildProcess,
 ): Promise<ResultRow> {
   const bytes = jpeg()
-  const alone: number[] = []
-  const served: number[] = []
-  for (let i = 0; i < 40; i++) {
-    for (let k = 0; k < 5; k++) {
-      alone.push(await timed(async () => runtime.predict(name, await decodePicture(bytes))))
-    }
-    const request = { kind: 'picture', url: predictUrl(serving, name), picturePath } as const
-    served.push(...(await load(client, { ...request, concurrency: 1, requests: 5 })).latenciesMs)
-  }
-  const [base, http] = [median(alone.slice(10)), median(served.slice(10))]
-  return {
-    part: 'predict',
-    model: name,
-    aloneMs: round(base),
-    httpMs: round(http),
-    addsMs: round(http - base),
-    goalMs: 2,
-  }
+  const alone = async () => runtime.predict(name, await decodePicture(bytes))
+  const request = { kind: 'picture', url: predictUrl(serving, name), picturePath } as const
+  return { part: 'predict', model: name, ...(await inTurns(alone, client, request)), goalMs: 2 }
 }
 
 /** Binary tensors by the Open Inference Protocol against the same tensors in the process, in turns. */
@@ -104,26 +126,9 @@ async function binaryOverhead(
   const input = runtime.models().find((each) => each.model === name)!.inputs[0]!
   const dims = input.fact.dims!.map((dim) => (typeof dim === 'number' && dim > 0 ? dim : 1))
   const count = dims.reduce((product, dim) => product * dim, 1)
-  const alone: number[] = []
-  const served: number[] = []
+  const alone = () => runtime.infer(name, { [input.name]: floats(dims, new Float32Array(count)) })
   const request = { kind: 'binary', url: `${serving.url}/v2/models/${name}/infer`, input: input.name, dims } as const
-  for (let i = 0; i < 40; i++) {
-    for (let k = 0; k < 5; k++) {
-      const feeds = { [input.name]: floats(dims, new Float32Array(count)) }
-      alone.push(await timed(() => runtime.infer(name, feeds)))
-    }
-    served.push(...(await load(client, { ...request, concurrency: 1, requests: 5 })).latenciesMs)
-  }
-  const [base, http] = [median(alone.slice(10)), median(served.slice(10))]
-  return {
-    part: 'binary',
-    model: name,
-    bytes: 4 * count,
-    aloneMs: round(base),
-    httpMs: round(http),
-    addsMs: round(http - base),
-    goalMs: 0.5,
-  }
+  return { part: 'binary', model: name, bytes: 4 * count, ...(await inTurns(alone, client, request)), goalMs: 0.5 }
 }
 
 /** JPEG by HTTP, two at once, against decoding and running in the process, and against running alone. */

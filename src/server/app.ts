@@ -69,6 +69,10 @@ export function createApplication(runtime: Runtime, options: AppOptions = {}): A
   app.use(logRequests(logger), securityHeaders(), metrics.observe)
   if (options.token !== undefined) app.use(slowGuessing())
   app.use(pageRoutes(openApiDocument(routes, packageVersion, options.token !== undefined)))
+  app.use((_request, response, next) => {
+    response.set('Cache-Control', 'no-store')
+    next()
+  })
   app.use(routerOf(routes.filter((each) => each.open)))
   app.use(guard(options))
   app.use(routerOf(routes.filter((each) => !each.open)))

@@ -8,13 +8,18 @@ import { fromBinary, fromJson, toBinary, toJsonText } from './tensors.ts'
 
 const parameters = z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).meta({ id: 'InferParameters' })
 
+/** Not `z.array`: going through a picture's 150,000 numbers twice would cost more than reading them. */
+const elements = z
+  .custom<readonly unknown[]>(Array.isArray, 'must be an array')
+  .meta({ type: 'array', items: {}, description: 'flat or nested, row-major' })
+
 const requestInput = z
   .object({
     name: z.string(),
     shape: z.array(z.int().nonnegative()).max(16),
     datatype: z.enum(allDatatypes),
     parameters: parameters.optional(),
-    data: z.array(z.any()).optional().meta({ description: 'flat or nested, row-major' }),
+    data: elements.optional(),
   })
   .meta({ id: 'InferInput' })
 
@@ -45,7 +50,7 @@ export const inferResponse = z
           shape: z.array(z.int()),
           datatype: z.enum(allDatatypes),
           parameters: parameters.optional(),
-          data: z.array(z.any()).optional(),
+          data: elements.optional(),
         })
         .meta({ id: 'InferOutput' }),
     ),

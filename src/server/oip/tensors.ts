@@ -149,7 +149,10 @@ export function toJsonText(value: Tensor): string {
       return JSON.stringify(Array.from(value.data as Uint16Array, fromHalf))
     case 'bfloat16':
       return JSON.stringify(Array.from(value.data as Uint16Array, fromBfloat))
-    default:
-      return JSON.stringify(Array.from(value.data as Float32Array))
+    default: {
+      const numbers = value.data as Float32Array
+      // joining is several times faster than going through an array
+      return numbers.every(Number.isFinite) ? `[${numbers.join(',')}]` : JSON.stringify(Array.from(numbers))
+    }
   }
 }

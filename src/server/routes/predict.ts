@@ -10,7 +10,7 @@ import { failure, name, numeric } from '../schemas.ts'
 import type { Service } from '../service.ts'
 import { goneSignal, readUpload, uploadOf, withPicture } from '../upload.ts'
 
-/** One deadline for the whole request: it begins when the headers are there, so decoding counts too. */
+/** One deadline for the whole request: it begins when its body is there, so decoding counts too. */
 export const deadline = numeric
   .refine((ms) => ms > 0 && ms <= 600_000, 'must be more than 0 and at most 600000')
   .optional()
