@@ -11,15 +11,20 @@ interface Waiting {
 }
 
 const IDLE_MS = 10_000
-const LOW_PRIORITY = 10
 
 /** Has files compiled by a process of its own, which is started when there is work and ends when there has been none for a while. */
 export class Builder {
+  readonly #niceness: number
   readonly #waiting = new Map<number, Waiting>()
   #child: ChildProcess | undefined
   #idle: NodeJS.Timeout | undefined
   #next = 1
   #closed = false
+
+  /** @param niceness 0 for what a request waits for, up to 19 for what nobody waits for */
+  constructor(niceness: number) {
+    this.#niceness = niceness
+  }
 
   /** @throws BlockscaleError with the reason; ENGINE_FAILED when the process crashed on it */
   run(job: BuilderJob): Promise<void> {
@@ -54,7 +59,7 @@ export class Builder {
       serialization: 'advanced',
     })
     try {
-      if (child.pid) setPriority(child.pid, LOW_PRIORITY)
+      if (child.pid) setPriority(child.pid, this.#niceness)
     } catch {
       // Not allowed everywhere; then it runs as others do.
     }

@@ -48,7 +48,8 @@ export class Deploying {
   #manifests = new Map<string, Manifest>()
   #turn: Promise<unknown> = Promise.resolve()
   #settling: NodeJS.Timeout | undefined
-  #fusing: Promise<void> = Promise.resolve()
+  #improving: Promise<void> = Promise.resolve()
+  #round = 0
   /** fused choices that failed their check or their compilation: they stay chains */
   readonly #unfusable = new Set<string>()
   #closed = false
@@ -256,20 +257,32 @@ export class Deploying {
     clearTimeout(this.#settling)
     if (this.#closed) return
     this.#settling = setTimeout(() => {
-      this.#fusing = this.#fusing.then(() => this.#fuseAll())
+      const round = ++this.#round
+      this.#improving = this.#improving.then(() => this.#improve(round))
     }, this.#options.settleMs ?? 250)
     this.#settling.unref()
   }
 
-  async #fuseAll(): Promise<void> {
-    for (const model of [...this.#options.stage.live.keys()]) {
-      try {
-        await this.#fuse(model)
-      } catch (thrown) {
+  /** What makes the plan in force faster, then what makes the next swaps faster; a newer plan comes first. */
+  async #improve(round: number): Promise<void> {
+    const isNewest = () => !this.#closed && round === this.#round
+    const models = [...this.#options.stage.live.keys()]
+    const steps = [
+      ...models.map((model) => ({ model, work: () => this.#fuse(model) })),
+      ...models.map((model) => ({ model, work: async () => this.#compileAll(model, isNewest) })),
+    ]
+    for (const { model, work } of steps) {
+      if (!isNewest()) return
+      await work().catch((thrown) => {
         const { message } = asBlockscaleError(thrown)
-        if (!this.#closed) this.#options.log.warn({ model, message }, 'a plan could not be fused and stays a chain')
-      }
+        if (!this.#closed) this.#options.log.warn({ model, message }, 'not all that helps a plan could be compiled')
+      })
     }
+  }
+
+  async #compileAll(model: string, goOn: () => boolean): Promise<void> {
+    const manifest = this.#manifests.get(model)
+    if (manifest) await this.#options.files.compileAll(manifest, goOn)
   }
 
   async #fuse(model: string): Promise<void> {

@@ -31,9 +31,8 @@ export interface Planner {
   close(): Promise<void>
 }
 
-interface Candidate {
+interface Profiled {
   readonly manifest: Manifest
-  readonly problem: ProblemModel
   readonly sizes: readonly {
     readonly id: string
     readonly size: readonly [number, number]
@@ -41,23 +40,39 @@ interface Candidate {
   }[]
 }
 
+interface Candidate extends Profiled {
+  readonly problem: ProblemModel
+}
+
 /** Makes plans from what is profiled of the models, in a thread of its own. */
 export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Planner {
   const solver = startSolver()
   return {
     async plan({ wishes, budget, workers, current, objective }) {
-      const candidates = new Map<string, Candidate>()
-      for (const wish of wishes) {
-        const manifest = await zoo.manifest(modelId(wish.model))
-        candidates.set(wish.model, candidate(store, device, manifest, wish, current.get(wish.model)))
+      const profiled = new Map<string, Profiled>()
+      for (const wish of wishes) profiled.set(wish.model, await profiledModel(zoo, store, device, wish.model))
+      const solve = async (landing: ReadonlyMap<string, number>) => {
+        const candidates = new Map<string, Candidate>()
+        for (const wish of wishes) {
+          const { model } = wish
+          candidates.set(model, candidate(profiled.get(model)!, wish, current.get(model), landing.get(model)))
+        }
+        const plan = await solver.solve({
+          memoryBytes: budget.memoryBytes,
+          cores: Math.min(budget.cores ?? workers, workers),
+          models: [...candidates.values()].map(({ problem }) => problem),
+          ...(objective ? { objective } : {}),
+        })
+        const models = plan.models.map((planned) => described(planned, candidates.get(planned.model)!))
+        return { candidates, plan, models, worth: worthOf(models, wishes) }
       }
-      const plan = await solver.solve({
-        memoryBytes: budget.memoryBytes,
-        cores: Math.min(budget.cores ?? workers, workers),
-        models: [...candidates.values()].map(({ problem }) => problem),
-        ...(objective ? { objective } : {}),
-      })
-      const models = plan.models.map((planned) => described(planned, candidates.get(planned.model)!))
+      let best = await solve(new Map())
+      if (best.plan.status !== 'infeasible' && (objective ?? 'quality') === 'quality') {
+        // Losses are only straight lines near where the plan lands: once it is known where that is, they are drawn anew.
+        const again = await solve(landingOf(best.models, profiled))
+        if (again.plan.status !== 'infeasible' && again.worth > best.worth + WORTH_IT) best = again
+      }
+      const { candidates, plan, models } = best
       const rates = new Map(wishes.map(({ model, rate }) => [model, rate]))
       const placed = place(models, { workers, rates, current })
       return {
@@ -70,27 +85,45 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Plan
   }
 }
 
+/** Quality, weighed, that a second plan must gain: less is the noise of predictions, and not worth a swap. */
+const WORTH_IT = 1e-3
+
+function worthOf(models: readonly PlannedModel[], wishes: readonly ModelWish[]): number {
+  const weights = new Map(wishes.map(({ model, weight }) => [model, weight]))
+  return models.reduce((sum, { model, predicted }) => sum + (weights.get(model) ?? 1) * predicted.quality, 0)
+}
+
+/** The loss that a plan takes of each model; at least a little, so that there is a slope. */
+function landingOf(models: readonly PlannedModel[], profiled: ReadonlyMap<string, Profiled>): Map<string, number> {
+  return new Map(
+    models.map(({ model, predicted }) => {
+      const quality = profiled.get(model)!.sizes[0]!.predictor.originalQuality
+      return [model, Math.max(quality - predicted.quality, 0.005 * Math.abs(quality))]
+    }),
+  )
+}
+
+async function profiledModel(zoo: Zoo, store: ProfileStore, device: string, model: string): Promise<Profiled> {
+  const manifest = await zoo.manifest(modelId(model))
+  const sizes = predictors(store, manifest, device)
+  if (sizes.length > 0) return { manifest, sizes }
+  const hint = `Measure it with \`blockscale profile ${model}\`.`
+  throw new BlockscaleError('NOT_FOUND', `nothing is measured of ${model} on this device yet`, hint)
+}
+
 function candidate(
-  store: ProfileStore,
-  device: string,
-  manifest: Manifest,
+  { manifest, sizes }: Profiled,
   wish: ModelWish,
   current: Current | undefined,
+  expectedLoss: number | undefined,
 ): Candidate {
-  const sizes = predictors(store, manifest, device)
-  if (sizes.length === 0) {
-    throw new BlockscaleError(
-      'NOT_FOUND',
-      `nothing is measured of ${wish.model} yet`,
-      `Measure it with \`blockscale profile ${wish.model}\`.`,
-    )
-  }
   const here = sizes.find(({ size }) => size.join() === current?.inputSize.join())
   const problem = problemModel(wish.model, sizes, {
     weight: wish.weight,
     maxLatencyMs: wish.maxLatencyMs,
     rate: wish.rate,
     minQuality: wish.minQuality,
+    expectedLoss,
     ...(current && here && isStillThere(manifest, current.choices)
       ? { current: { size: here.id, choices: current.choices as Choices } }
       : {}),

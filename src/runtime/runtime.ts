@@ -73,13 +73,13 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     retiring: new Set(),
     shapes: new Map(),
   }
-  const builder = new Builder()
+  const [builder, background] = [new Builder(0), new Builder(10)]
   const planner = openPlanner(zoo, store, device.key)
   const records = new Records(store, log)
   const deploying = new Deploying({
     stage,
     planner,
-    files: new UnitFiles({ zoo, builder, device: device.key }),
+    files: new UnitFiles({ zoo, builder, background, device: device.key }),
     records,
     workers,
     clock,
@@ -219,7 +219,12 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
       closing ??= (async () => {
         await controller?.close()
         await Promise.all([scheduler.close(), deploying.close()])
-        await Promise.all([builder.close(), planner.close(), ...engines.map((engine) => engine.close())])
+        await Promise.all([
+          builder.close(),
+          background.close(),
+          planner.close(),
+          ...engines.map((engine) => engine.close()),
+        ])
         store.close()
       })()
       return closing

@@ -9,7 +9,10 @@ type Size = readonly [number, number]
 
 export interface UnitFilesOptions {
   readonly zoo: Zoo
+  /** makes what a plan waits for */
   readonly builder: Builder
+  /** makes what may be wanted later: fused graphs, and descendants that no plan has chosen yet */
+  readonly background: Builder
   /** key of the folder for compiled files */
   readonly device: string
   /** bytes of fused graphs that are kept on disk; 512 MB unless given */
@@ -70,9 +73,9 @@ export class UnitFiles {
   /** Makes the fused form of a choice. @throws BlockscaleError GRAPH_INVALID when it would answer otherwise than the chain */
   async fuse(manifest: Manifest, chain: readonly Unit[], size: Size): Promise<Unit> {
     const file = fusedFile(manifest, chain)
-    const { zoo, builder, fusedCacheBytes } = this.#options
+    const { zoo, background, fusedCacheBytes } = this.#options
     const found = await this.#once(`fused ${file.sha256}`, async () => {
-      await builder.run({
+      await background.run({
         kind: 'fuse',
         zoo: zoo.dir,
         device: this.#fusedDevice,
@@ -87,6 +90,15 @@ export class UnitFiles {
       return this.#find(this.#fusedDevice, file, true)
     })
     return this.#fusedUnit(manifest, chain, size, file, found)
+  }
+
+  /** Compiles what is not compiled yet, one after another, so that later swaps find it. */
+  async compileAll(manifest: Manifest, goOn: () => boolean): Promise<void> {
+    for (const { descendants } of manifest.blocks) {
+      for (const { file } of descendants) {
+        if (goOn()) await this.#compiled(manifest, file, this.#options.background)
+      }
+    }
   }
 
   get #fusedDevice(): string {
@@ -114,8 +126,12 @@ export class UnitFiles {
     }
   }
 
-  #compiled(manifest: Manifest, file: ZooFile): Promise<{ path: string; bytes: number }> {
-    const { zoo, builder, device } = this.#options
+  #compiled(
+    manifest: Manifest,
+    file: ZooFile,
+    builder = this.#options.builder,
+  ): Promise<{ path: string; bytes: number }> {
+    const { zoo, device } = this.#options
     return this.#once(file.sha256, async () => {
       const found = await this.#find(device, file)
       if (found) return found
