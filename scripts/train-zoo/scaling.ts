@@ -13,16 +13,15 @@ function cubic(x: number): number {
   return t < 2 ? a * (((t - 5) * t + 8) * t - 4) : 0
 }
 
-/** Half the size by cubic interpolation; `smooth` widens the kernel first, as most tools do, so that nothing aliases. */
-export const half = (plane: Plane, smooth: boolean): Plane =>
-  scaled(plane, plane.width / 2, plane.height / 2, smooth ? 2 : 1)
+/** Half the size by cubic interpolation, as blockscale measures upscalers. */
+export const half = (plane: Plane): Plane => scaled(plane, plane.width / 2, plane.height / 2)
 
 /** Twice the size by cubic interpolation: what an upscaler has to beat. */
-export const double = (plane: Plane): Plane => scaled(plane, plane.width * 2, plane.height * 2, 1)
+export const double = (plane: Plane): Plane => scaled(plane, plane.width * 2, plane.height * 2)
 
-function scaled(plane: Plane, width: number, height: number, spread: number): Plane {
-  const columns = weights(plane.width, width, spread)
-  const rows = weights(plane.height, height, spread)
+function scaled(plane: Plane, width: number, height: number): Plane {
+  const columns = weights(plane.width, width)
+  const rows = weights(plane.height, height)
   const narrow = new Float32Array(width * plane.height)
   for (let y = 0; y < plane.height; y++) {
     columns.forEach(({ from, share }, x) => {
@@ -42,11 +41,11 @@ function scaled(plane: Plane, width: number, height: number, spread: number): Pl
   return { width, height, data: data.map((value) => Math.max(0, Math.min(1, value))) }
 }
 
-function weights(size: number, output: number, spread: number): { from: number; share: number[] }[] {
+function weights(size: number, output: number): { from: number; share: number[] }[] {
   return Array.from({ length: output }, (_, i) => {
     const centre = ((i + 0.5) * size) / output - 0.5
-    const from = Math.floor(centre) - 2 * spread + 1
-    const share = Array.from({ length: 4 * spread }, (_, k) => cubic((from + k - centre) / spread))
+    const from = Math.floor(centre) - 1
+    const share = Array.from({ length: 4 }, (_, k) => cubic(from + k - centre))
     const sum = share.reduce((a, b) => a + b)
     return { from, share: share.map((value) => value / sum) }
   })

@@ -10,9 +10,9 @@ import { drawScene, groups, SCENE_SIZE, type Scene } from './sign-scenes.ts'
 
 const STRIDE = 8
 const CELLS = SCENE_SIZE / STRIDE
-const BATCH = 24
-const STEPS = 1500
-const COUNTS = { training: 3000, choosing: 120, report: 300, calibration: 96, validation: 120 } as const
+const BATCH = 16
+const STEPS = 1800
+const COUNTS = { training: 2400, choosing: 120, report: 300, calibration: 96, validation: 120 } as const
 const SCORES = 1 + groups.length
 
 /** Inverted residuals down to 1/16, joined again with 1/8 by Resize and Concat: a small feature pyramid with one level. */
@@ -183,7 +183,7 @@ async function folder(purpose: 'calibration' | 'validation'): Promise<PackageFil
 }
 
 const card = {
-  title: 'Sign detector: five kinds of European road signs, 160×160',
+  title: 'Sign detector: five kinds of European road signs, 128×128',
   notes:
     'Trained by blockscale itself on drawn scenes. A demonstration: not for driving, and not measured on photographs.',
   task: 'detection',
@@ -211,8 +211,8 @@ Finds road signs in a picture and tells their kind: ${groups.join(', ')}.
 | structure | two convolutions, 6 inverted residuals down to 1/16, joined with 1/8 by Resize and Concat, two branches; BatchNormalization folded |
 | made by | \`npm run train:zoo sign-detector\`: draws ${COUNTS.training} scenes, trains ${STEPS} steps of ${BATCH}; took ${minutes.toFixed(0)} minutes of one thread on a busy 2-core machine |
 
-The scenes are drawn: up to three signs of 16 to 64 pixels in front of clutter, tilted, faded, badly exposed, blurred and noisy.
-**Not for** driving or any use where an error matters: it has never seen a photograph. Signs under about 16 pixels of the 160 are
+The scenes are drawn: up to three signs of 14 to 58 pixels in front of clutter, tilted, faded, badly exposed, blurred and noisy.
+**Not for** driving or any use where an error matters: it has never seen a photograph. Signs under about 14 pixels of the 128 are
 missed, and things that merely look like signs will be found.
 
 \`calibration/\` and \`validation/\` hold ${COUNTS.calibration} and ${COUNTS.validation} pictures of further seeds with COCO annotations, so that \`blockscale build sign-detector\` needs no download.

@@ -1,7 +1,7 @@
 import { background, Dice, lighting, photograph, type Raster, rasterise } from './scene.ts'
 import { type Box, paintOf, placeSign, signClasses } from './signs.ts'
 
-export const SCENE_SIZE = 160
+export const SCENE_SIZE = 128
 
 /** What a detector tells apart: by form and colour, not by what is written on the sign. */
 export const groups = ['information', 'mandatory', 'prohibition', 'right-of-way', 'warning'] as const
@@ -22,7 +22,7 @@ export interface Scene {
 }
 
 /**
- * A picture with up to three signs of 16 to 64 pixels that do not cover one another.
+ * A picture with up to three signs of 14 to 58 pixels that do not cover one another.
  *
  * @param seed decides everything
  */
@@ -35,7 +35,7 @@ export async function drawScene(seed: number): Promise<Scene> {
     const label = dice.pick(signClasses)
     const group = groupOf(label)
     if (!group) continue
-    const size = 15 + 50 * dice.next() ** 1.5
+    const size = 14 + 44 * dice.next() ** 1.5
     const low = Math.min(size / 2, 20)
     const [x, y] = [dice.between(low, SCENE_SIZE - size / 2), dice.between(low, SCENE_SIZE - size / 2)]
     const { svg, box } = placeSign(dice, label, paintOf(dice), x, y, size / 100)

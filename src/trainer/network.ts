@@ -7,6 +7,8 @@ export interface ConvolutionOptions {
   readonly group?: number
   /** off where a BatchNormalization follows */
   readonly bias?: boolean
+  /** factor of the first weights, 1 unless given; 0 lets a branch begin as nothing */
+  readonly scale?: number
 }
 
 /** A value of a network being built, with its number of channels. */
@@ -41,9 +43,10 @@ export class Network {
 
   /** A convolution with padding that keeps the size (for stride 1). */
   conv(x: Value, channels: number, kernel: number, options: ConvolutionOptions = {}): Value {
-    const { stride = 1, group = 1, bias = true } = options
+    const { stride = 1, group = 1, bias = true, scale = 1 } = options
     const pad = (kernel - 1) / 2
-    const weight = this.#normal([channels, x.channels / group, kernel, kernel], (x.channels / group) * kernel * kernel)
+    const fanIn = (x.channels / group) * kernel * kernel
+    const weight = this.#normal([channels, x.channels / group, kernel, kernel], fanIn, scale)
     const inputs = [x.name, weight, ...(bias ? [this.#filled([channels], 0)] : [])]
     const attributes = {
       kernel_shape: ints([kernel, kernel]),
@@ -115,10 +118,10 @@ export class Network {
     return this.#add('DepthToSpace', [x.name], x.channels / (size * size), { blocksize: int(size) })
   }
 
-  /** Bilinear enlargement by a whole factor. */
+  /** Bicubic enlargement by a whole factor. */
   enlarge(x: Value, factor: number): Value {
     const scales = this.#tensor(floats([4], [1, 1, factor, factor]))
-    return this.#add('Resize', [x.name, '', scales], x.channels, { mode: { kind: 'string', value: 'linear' } })
+    return this.#add('Resize', [x.name, '', scales], x.channels, { mode: { kind: 'string', value: 'cubic' } })
   }
 
   /** Repeats each position `factor` times in both directions, as feature pyramids do. */
@@ -191,8 +194,8 @@ export class Network {
   }
 
   /** Normal with variance 2 / `fanIn` (He), by Box and Muller. */
-  #normal(dims: readonly number[], fanIn: number): string {
-    const deviation = Math.sqrt(2 / fanIn)
+  #normal(dims: readonly number[], fanIn: number, scale = 1): string {
+    const deviation = scale * Math.sqrt(2 / fanIn)
     const draw = () => Math.sqrt(-2 * Math.log(1 - this.#random())) * Math.cos(2 * Math.PI * this.#random()) * deviation
     return this.#tensor(floats(dims, Float32Array.from({ length: elementCount(dims) }, draw)))
   }
