@@ -12,15 +12,41 @@ import { BlockscaleError } from '../base/index.ts'
  * @param limit bytes, after decompression
  * @throws BlockscaleError BODY_TOO_LARGE, USAGE for an unknown or broken encoding, CANCELLED when the client is gone
  */
-export async function readBody(request: Request, limit: number): Promise<Buffer> {
+export const readBody = async (request: Request, limit: number): Promise<Buffer> =>
+  (await readParts(request, limit, 0)).rest
+
+/** The first bytes of a body and the others, each in memory of its own. */
+export interface BodyParts {
+  readonly head: Buffer
+  readonly rest: Buffer
+}
+
+/**
+ * Reads a body in two parts. A tensor that is all of the second part begins where its memory begins, so it needs no copy
+ * to be aligned and can be handed over to another thread.
+ *
+ * @param headBytes length of the first part; a body that is shorter is all head
+ */
+export async function readParts(request: Request, limit: number, headBytes: number): Promise<BodyParts> {
   const length = Number(request.headers['content-length'] ?? Number.NaN)
   if (length > limit) throw tooLarge(limit)
   const encoding = (request.headers['content-encoding'] ?? 'identity').trim().toLowerCase()
-  if (encoding === 'identity')
-    return collect(request, request, limit, Number.isSafeInteger(length) ? length : undefined)
-  const decoder = decoderOf(encoding)
-  request.pipe(decoder)
-  return collect(request, decoder, limit, undefined)
+  if (encoding === 'identity' && Number.isSafeInteger(length)) {
+    const head = Buffer.allocUnsafeSlow(Math.min(headBytes, length))
+    const rest = Buffer.allocUnsafeSlow(length - head.length)
+    let size = 0
+    await collect(request, request, length, (chunk) => {
+      const toHead = chunk.copy(head, Math.min(size, head.length))
+      if (toHead < chunk.length) chunk.copy(rest, Math.max(0, size - head.length), toHead)
+      size += chunk.length
+    })
+    return { head, rest }
+  }
+  const source = encoding === 'identity' ? request : request.pipe(decoderOf(encoding))
+  const chunks: Buffer[] = []
+  await collect(request, source, limit, (chunk) => chunks.push(chunk))
+  const whole = Buffer.concat(chunks)
+  return { head: whole.subarray(0, headBytes), rest: whole.subarray(headBytes) }
 }
 
 function decoderOf(encoding: string): ReturnType<typeof createGunzip> {
@@ -37,13 +63,12 @@ function decoderOf(encoding: string): ReturnType<typeof createGunzip> {
   }
 }
 
-function collect(request: Request, source: Readable, limit: number, length: number | undefined): Promise<Buffer> {
+/** Gives each chunk to `take`, until the end or until there are more than `limit` bytes. */
+function collect(request: Request, source: Readable, limit: number, take: (chunk: Buffer) => void): Promise<void> {
   return new Promise((resolve, reject) => {
-    const whole = length === undefined ? undefined : Buffer.allocUnsafeSlow(length)
-    const parts: Buffer[] = []
     let size = 0
     const end = (settle: () => void): void => {
-      source.off('data', take).off('end', finish).off('error', broken)
+      source.off('data', more).off('end', finish).off('error', broken)
       request.off('close', gone)
       settle()
     }
@@ -54,22 +79,18 @@ function collect(request: Request, source: Readable, limit: number, length: numb
         if (source !== request) source.on('error', () => {}).destroy()
         reject(error)
       })
-    const take = (chunk: Buffer): void => {
-      if (size + chunk.length > Math.min(limit, length ?? limit)) {
-        fail(tooLarge(limit))
-        return
-      }
-      if (whole) chunk.copy(whole, size)
-      else parts.push(chunk)
+    const more = (chunk: Buffer): void => {
       size += chunk.length
+      if (size > limit) fail(tooLarge(limit))
+      else take(chunk)
     }
-    const finish = (): void => end(() => resolve(whole ?? Buffer.concat(parts, size)))
+    const finish = (): void => end(resolve)
     const broken = (cause: Error): void =>
       fail(new BlockscaleError('USAGE', `the body cannot be read: ${cause.message}`, undefined, { cause }))
     const gone = (): void => {
       if (!request.complete) fail(new BlockscaleError('CANCELLED', 'the client left before its request was complete'))
     }
-    source.on('data', take).on('end', finish).on('error', broken)
+    source.on('data', more).on('end', finish).on('error', broken)
     request.on('close', gone)
   })
 }

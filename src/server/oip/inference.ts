@@ -1,9 +1,10 @@
 import { z } from 'zod'
 import { BlockscaleError } from '../../base/index.ts'
 import type { Inference, ModelSummary } from '../../runtime/index.ts'
-import { rawBody } from '../body.ts'
+import { readParts } from '../body.ts'
 import { type Route, route } from '../route.ts'
 import { findModel } from '../routes/models.ts'
+import { optionsOf } from '../routes/predict.ts'
 import { name } from '../schemas.ts'
 import type { Service } from '../service.ts'
 import { countUpload, goneSignal } from '../upload.ts'
@@ -11,7 +12,8 @@ import {
   type InferRequest,
   inferRequest,
   inferResponse,
-  parseBody,
+  jsonBytes,
+  parseRequest,
   readInputs,
   wantedOutputs,
   writeResponse,
@@ -57,23 +59,25 @@ export function inferenceRoutes(service: Service): Route[] {
         { type: 'application/octet-stream', schema: { type: 'string', format: 'binary' } },
       ],
       errors: ['MODEL_UNKNOWN', 'TENSOR_INVALID', 'OVERLOADED', 'DEADLINE_EXCEEDED'],
-      before: [countUpload(service, (request) => [String(request.params.model)]), rawBody(limits.bodyBytes)],
+      before: [countUpload(service, (request) => [String(request.params.model)])],
       async handle({ params, request, response }) {
         const since = performance.now()
         const model = modelOf(service, params)
-        const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0)
-        const { json, binary } = parseBody(body, request.get('Inference-Header-Content-Length'))
+        const told = request.get('Inference-Header-Content-Length')
+        const { head, rest } = await readParts(request, limits.bodyBytes, jsonBytes(told))
+        if (told !== undefined && head.length < jsonBytes(told)) {
+          throw new BlockscaleError('USAGE', `Inference-Header-Content-Length ${told} is more than the body has`)
+        }
+        const json = parseRequest(head)
         const wanted = wantedOutputs(json, model.outputs)
         const wish = wishesOf(json)
-        const feeds = readInputs(json, binary, model.inputs)
+        const feeds = readInputs(json, rest, model.inputs)
         const place = service.gate.enter([model.model])
         let result: Inference
         try {
           checkQuality(service, model.model, wish.minQuality)
-          result = await runtime.infer(model.model, feeds, wanted.names, {
-            signal: goneSignal(response),
-            ...(wish.deadlineMs === undefined ? {} : { deadlineMs: wish.deadlineMs - (performance.now() - since) }),
-          })
+          const asked = { since, deadlineMs: wish.deadlineMs, signal: goneSignal(response) }
+          result = await runtime.infer(model.model, feeds, wanted.names, optionsOf(asked))
         } finally {
           place.leave()
         }

@@ -62,24 +62,24 @@ export type InferRequest = z.infer<typeof inferRequest>
 const invalid = (message: string): BlockscaleError => new BlockscaleError('TENSOR_INVALID', message)
 
 /**
- * Takes a body apart: JSON, and behind it the raw tensors where the header says how long the JSON is.
+ * How many bytes of a body are JSON: all, unless the header says that raw tensors follow.
  *
- * @throws BlockscaleError USAGE when the JSON is malformed or the header does not fit the body
+ * @throws BlockscaleError USAGE when the header is no length
  */
-export function parseBody(
-  body: Uint8Array,
-  headerLength: string | undefined,
-): { json: InferRequest; binary: Uint8Array } {
-  const length = headerLength === undefined ? body.length : Number(headerLength)
-  if (!Number.isSafeInteger(length) || length < 0 || length > body.length || headerLength?.trim() === '') {
-    throw new BlockscaleError(
-      'USAGE',
-      `Inference-Header-Content-Length ${headerLength} does not fit ${body.length} bytes`,
-    )
+export function jsonBytes(headerLength: string | undefined): number {
+  if (headerLength === undefined) return Number.MAX_SAFE_INTEGER
+  const length = Number(headerLength)
+  if (!Number.isSafeInteger(length) || length < 0 || headerLength.trim() === '') {
+    throw new BlockscaleError('USAGE', `Inference-Header-Content-Length "${headerLength}" is no length`)
   }
+  return length
+}
+
+/** @throws BlockscaleError USAGE when the JSON is malformed */
+export function parseRequest(json: Uint8Array): InferRequest {
   let value: unknown
   try {
-    value = JSON.parse(Buffer.from(body.buffer, body.byteOffset, length).toString('utf8'))
+    value = JSON.parse(Buffer.from(json.buffer, json.byteOffset, json.byteLength).toString('utf8'))
   } catch (cause) {
     throw new BlockscaleError('USAGE', `the request is not JSON: ${(cause as Error).message}`)
   }
@@ -88,7 +88,7 @@ export function parseBody(
     const issue = checked.error.issues[0]!
     throw new BlockscaleError('USAGE', `${issue.path.join('.') || 'the request'}: ${issue.message}`)
   }
-  return { json: checked.data, binary: body.subarray(length) }
+  return checked.data
 }
 
 /**

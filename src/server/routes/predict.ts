@@ -36,7 +36,7 @@ export interface Asked {
 export function optionsOf(asked: Asked): RequestOptions {
   if (asked.deadlineMs === undefined) return { signal: asked.signal }
   const left = asked.deadlineMs - (performance.now() - asked.since)
-  if (left <= 0) throw new BlockscaleError('DEADLINE_EXCEEDED', 'the deadline passed while the picture was decoded')
+  if (left <= 0) throw new BlockscaleError('DEADLINE_EXCEEDED', 'the deadline passed while the request was read')
   return { signal: asked.signal, deadlineMs: left }
 }
 
