@@ -2,7 +2,9 @@ import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { sha256, writeFileAtomic } from '../../src/base/index.ts'
+import { openSession } from '../../src/engine/index.ts'
 import { type Model, writeModel } from '../../src/onnx/index.ts'
+import { type Evaluated, loadCard, loadItems, openDataset, taskFor } from '../../src/tasks/index.ts'
 
 export const zoo = process.env.BLOCKSCALE_MODEL_ZOO ?? fileURLToPath(new URL('../../model-zoo', import.meta.url))
 
@@ -24,12 +26,14 @@ export interface PackageFile {
 /**
  * Writes a model package: model.onnx, model.json with its sha256, README.md, and what else is given. Folders of pictures are
  * replaced whole.
+ *
+ * @param readme gets the quality on the validation pictures as they are in the package, in the metric of the task
  */
 export async function writePackage(
   id: string,
   model: Model,
   card: Readonly<Record<string, unknown>>,
-  readme: string,
+  readme: (packaged: number) => string,
   files: readonly PackageFile[],
 ): Promise<void> {
   const folder = join(zoo, id)
@@ -40,6 +44,26 @@ export async function writePackage(
   await writeFileAtomic(join(folder, 'model.onnx'), bytes)
   const json = { id, file: 'model.onnx', sha256: sha256(bytes), ...card }
   await writeFileAtomic(join(folder, 'model.json'), `${JSON.stringify(json, null, 2)}\n`)
-  await writeFileAtomic(join(folder, 'README.md'), readme)
-  console.log(`${id}: ${(bytes.length / 1e6).toFixed(2)} MB, ${files.length} further files in ${folder}`)
+  const packaged = await measurePackage(folder)
+  await writeFileAtomic(join(folder, 'README.md'), readme(packaged))
+  console.log(
+    `${id}: ${packaged.toFixed(4)} on its own validation pictures, ${(bytes.length / 1e6).toFixed(2)} MB, ${files.length} further files in ${folder}`,
+  )
+}
+
+/** Quality of a package on its validation pictures, by the way that users take. */
+async function measurePackage(folder: string): Promise<number> {
+  const card = await loadCard(folder)
+  const task = taskFor(card)
+  const session = await openSession(join(folder, card.file))
+  const { items } = await openDataset(join(folder, 'validation'), card)
+  const evaluated: Evaluated[] = []
+  for await (const item of loadItems(items)) {
+    const derived = task.derive?.(item.picture, card)
+    const prepared = task.prepare(derived?.picture ?? item.picture, card)
+    const outputs = await session.run(prepared.feeds)
+    evaluated.push({ prepared, outputs, original: outputs, truth: derived?.truth ?? item.truth })
+  }
+  await session.release()
+  return task.quality(evaluated, card).value
 }

@@ -1,3 +1,4 @@
+import type { Model } from '../../src/onnx/index.ts'
 import { foldNormalisation, Network, sgd, train } from '../../src/trainer/index.ts'
 import { evaluate } from './evaluate.ts'
 import { type PackageFile, seeds, writePackage } from './package.ts'
@@ -60,7 +61,11 @@ export async function trainRoadSigns(): Promise<void> {
   const report = await draw('report')
   const accuracy = await evaluate(model, labelledSamples(report, 'logits'), quality)
   console.log(`road-signs: top-1 ${(100 * accuracy).toFixed(1)} % on ${report.length} pictures of other seeds`)
-  await writePackage('road-signs', model, card, readme(accuracy, report.length, minutes), [
+  await packageRoadSigns(model, accuracy, minutes)
+}
+
+export async function packageRoadSigns(model: Model, accuracy: number, minutes: number): Promise<void> {
+  await writePackage('road-signs', model, card, (packaged) => readme(accuracy, packaged, minutes), [
     { path: 'labels.txt', bytes: `${signClasses.join('\n')}\n` },
     ...(await folder('calibration')),
     ...(await folder('validation')),
@@ -95,7 +100,7 @@ const card = {
   data: { calibration: 'calibration', validation: 'validation' },
 }
 
-const readme = (accuracy: number, count: number, minutes: number): string => `# road-signs
+const readme = (accuracy: number, packaged: number, minutes: number): string => `# road-signs
 
 Says which of 21 European road signs a small picture shows, or \`none\`.
 
@@ -103,7 +108,7 @@ Says which of 21 European road signs a small picture shows, or \`none\`.
 |---|---|
 | input | \`input\` [N, 3, ${SIGN_SIZE}, ${SIGN_SIZE}], RGB, (pixel/255 − ${MEAN})/${STD} |
 | output | \`logits\` [N, ${signClasses.length}], classes in \`labels.txt\` |
-| top-1 | **${(100 * accuracy).toFixed(1)} %** on ${count.toLocaleString('en')} drawn pictures of other seeds than those of training and of choosing the weights |
+| top-1 | **${(100 * accuracy).toFixed(1)} %** on ${PER_CLASS.report * signClasses.length} drawn pictures of other seeds than those of training and of choosing the weights; ${(100 * packaged).toFixed(1)} % on the JPEG pictures in \`validation/\` |
 | structure | convolution, 5 residual blocks (16, 32, 32, 64, 64 channels), pooling, one linear layer; BatchNormalization folded |
 | made by | \`npm run train:zoo road-signs\`: draws ${PER_CLASS.training * signClasses.length} pictures and trains ${EPOCHS} passes; took ${minutes.toFixed(0)} minutes of one thread on a busy 2-core machine |
 

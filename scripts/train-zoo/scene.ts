@@ -116,9 +116,10 @@ export async function photograph(dice: Dice, picture: Raster, strength = 1): Pro
   return { width, height, channels, data: result }
 }
 
+/** As JPEG with full colour resolution: small signs are told apart by colour, which half of it blurs. */
 export async function jpeg(picture: Raster, quality: number): Promise<Buffer> {
   const { width, height, channels } = picture
   return sharp(picture.data, { raw: { width, height, channels: channels as 1 | 3 } })
-    .jpeg({ quality })
+    .jpeg({ quality, chromaSubsampling: '4:4:4' })
     .toBuffer()
 }

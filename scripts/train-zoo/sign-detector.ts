@@ -154,7 +154,11 @@ export async function trainSignDetector(): Promise<void> {
   const model = joinedOutputs(foldNormalisation(trained.model))
   const precision = await measure(model, await draw('report'))
   console.log(`sign-detector: mAP@.5 ${precision.toFixed(3)} on ${COUNTS.report} pictures of other seeds`)
-  await writePackage('sign-detector', model, card, readme(precision, minutes), [
+  await packageSignDetector(model, precision, minutes)
+}
+
+export async function packageSignDetector(model: Model, precision: number, minutes: number): Promise<void> {
+  await writePackage('sign-detector', model, card, (packaged) => readme(precision, packaged, minutes), [
     { path: 'labels.txt', bytes: `${groups.join('\n')}\n` },
     ...(await folder('calibration')),
     ...(await folder('validation')),
@@ -199,7 +203,7 @@ const card = {
   data: { calibration: 'calibration', validation: 'validation' },
 }
 
-const readme = (precision: number, minutes: number): string => `# sign-detector
+const readme = (precision: number, packaged: number, minutes: number): string => `# sign-detector
 
 Finds road signs in a picture and tells their kind: ${groups.join(', ')}.
 
@@ -207,7 +211,7 @@ Finds road signs in a picture and tells their kind: ${groups.join(', ')}.
 |---|---|
 | input | \`input\` [N, 3, ${SCENE_SIZE}, ${SCENE_SIZE}], RGB, pixel/255 |
 | output | \`output\` [N, ${CELLS * CELLS}, ${4 + SCORES}]: for each 8×8 cell centre, log size, object score, ${groups.length} class scores (before their sigmoid) |
-| mAP@.5 | **${precision.toFixed(3)}** on ${COUNTS.report} drawn pictures of other seeds than those of training and of choosing the weights |
+| mAP@.5 | **${precision.toFixed(3)}** on ${COUNTS.report} drawn pictures of other seeds than those of training and of choosing the weights; ${packaged.toFixed(3)} on the JPEG pictures in \`validation/\` |
 | structure | two convolutions, 6 inverted residuals down to 1/16, joined with 1/8 by Resize and Concat, two branches; BatchNormalization folded |
 | made by | \`npm run train:zoo sign-detector\`: draws ${COUNTS.training} scenes, trains ${STEPS} steps of ${BATCH}; took ${minutes.toFixed(0)} minutes of one thread on a busy 2-core machine |
 

@@ -30,6 +30,12 @@ function network(): Model {
   return net.finish('upscaler-x2', { output }, { output: ['N', 1, 'H2', 'W2'] })
 }
 
+/** Mean PSNR in dB. */
+export interface Figures {
+  readonly ours: number
+  readonly cubic: number
+}
+
 interface Pair {
   readonly low: Plane
   readonly high: Plane
@@ -93,7 +99,7 @@ function meanPsnr(outputs: Tensors, feeds: Tensors): number {
   return sum / count
 }
 
-async function measure(model: Model, pairs: readonly Pair[]): Promise<{ ours: number; cubic: number }> {
+async function measure(model: Model, pairs: readonly Pair[]): Promise<Figures> {
   const session = await openSession(writeModel(model))
   let [ours, cubic] = [0, 0]
   for (const { low, high } of pairs) {
@@ -123,7 +129,11 @@ export async function trainUpscaler(): Promise<void> {
   const minutes = (performance.now() - began) / 60_000
   const quality = await measure(model, await draw('report'))
   console.log(`upscaler-x2: ${quality.ours.toFixed(2)} dB, bicubic ${quality.cubic.toFixed(2)} dB`)
-  await writePackage('upscaler-x2', model, card, readme(quality, minutes), [
+  await packageUpscaler(model, quality, minutes)
+}
+
+export async function packageUpscaler(model: Model, quality: Figures, minutes: number): Promise<void> {
+  await writePackage('upscaler-x2', model, card, (packaged) => readme(quality, packaged, minutes), [
     ...(await folder('calibration')),
     ...(await folder('validation')),
   ])
@@ -139,10 +149,7 @@ async function folder(purpose: 'calibration' | 'validation'): Promise<PackageFil
 }
 
 /** Measures a finished upscaler on a folder of photographs, by the way. */
-export async function measurePhotographs(
-  model: Model,
-  files: readonly string[],
-): Promise<{ ours: number; cubic: number }> {
+export async function measurePhotographs(model: Model, files: readonly string[]): Promise<Figures> {
   const pairs = await Promise.all(
     files.map(async (file): Promise<Pair> => {
       const { data, info } = await sharp(file)
@@ -177,7 +184,7 @@ const card = {
   data: { calibration: 'calibration', validation: 'validation' },
 }
 
-const readme = ({ ours, cubic }: { ours: number; cubic: number }, minutes: number): string => `# upscaler-x2
+const readme = ({ ours, cubic }: Figures, packaged: number, minutes: number): string => `# upscaler-x2
 
 Doubles the width and height of a picture: one channel (luma) in, one channel of twice the size out.
 
@@ -185,7 +192,7 @@ Doubles the width and height of a picture: one channel (luma) in, one channel of
 |---|---|
 | input | \`input\` [N, 1, H, W], luma/255 (BT.601); any H and W |
 | output | \`output\` [N, 1, 2H, 2W] |
-| PSNR | **${ours.toFixed(2)} dB** on ${COUNTS.report} drawn pictures of other seeds than those of training and of choosing the weights; bicubic ${cubic.toFixed(2)} dB |
+| PSNR | **${ours.toFixed(2)} dB** on ${COUNTS.report} drawn pictures of other seeds than those of training and of choosing the weights; bicubic ${cubic.toFixed(2)} dB; ${packaged.toFixed(2)} dB on the JPEG pictures in \`validation/\` |
 | structure | 5×5 convolution to ${CHANNELS} channels, 4 residual blocks, 3×3 convolution, DepthToSpace, added to a bicubic enlargement |
 | made by | \`npm run train:zoo upscaler-x2\`: draws ${COUNTS.training} pictures, trains ${STEPS} steps of ${BATCH} patches; took ${minutes.toFixed(0)} minutes of one thread on a busy 2-core machine |
 
