@@ -1,2 +1,20 @@
 #!/usr/bin/env node
-console.log('blockscale')
+import { run } from './run.ts'
+
+const interrupt = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    if (interrupt.signal.aborted) process.exit(130) // asked twice: no more patience
+    interrupt.abort(signal)
+  })
+}
+// `blockscale inspect | head` closes the pipe while it is written to.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
+
+const code = await run(process.argv.slice(2), {
+  stdout: process.stdout,
+  stderr: process.stderr,
+  env: process.env,
+  signal: interrupt.signal,
+})
+process.exit(code)

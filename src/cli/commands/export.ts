@@ -1,0 +1,65 @@
+import type { Command } from 'commander'
+import { BlockscaleError, formatBytes, sha256, writeFileAtomic } from '../../base/index.ts'
+import { openSession } from '../../engine/index.ts'
+import { withExamples, withJson, withZoo } from '../options.ts'
+import type { Shell } from '../shell.ts'
+import { openSubject, withForm } from '../subject.ts'
+
+interface ExportFlags {
+  readonly zoo: string
+  readonly json?: true
+  readonly plan?: string
+  readonly choose?: string
+  readonly out: string
+}
+
+/** `blockscale export` */
+export function addExport(program: Command, shell: Shell): void {
+  const command = program
+    .command('export')
+    .description('the chosen combination as one plain ONNX file, for any runtime')
+    .argument('<model>', 'a built model')
+    .requiredOption('-o, --out <file>', 'the .onnx file to write')
+    .action(async (name: string, options: ExportFlags) => {
+      if (options.plan === undefined && options.choose === undefined) {
+        throw new BlockscaleError(
+          'USAGE',
+          'nothing is chosen',
+          'give a plan with --plan FILE, or descendants with --choose',
+        )
+      }
+      if (!options.out.toLowerCase().endsWith('.onnx')) {
+        throw new BlockscaleError('USAGE', `--out: "${options.out}" is no .onnx`, 'give a name that ends in .onnx')
+      }
+      const { model, variant, built } = await openSubject(name, options)
+      const bytes = variant!
+      const session = await openSession(bytes) // what could not be loaded is not written
+      await session.release()
+      await write(options.out, bytes)
+      const facts = {
+        model,
+        file: options.out,
+        bytes: bytes.byteLength,
+        sha256: sha256(bytes),
+        choices: built!.choices,
+      }
+      if (options.json) return shell.json(facts)
+      const choices = Object.entries(facts.choices).map(([block, descendant]) => `${block}=${descendant}`)
+      shell.line(`${options.out}: ${formatBytes(facts.bytes)}, sha256 ${facts.sha256}`)
+      shell.line(`${model} with ${choices.join(' ')}`)
+    })
+  withExamples(withForm(withJson(withZoo(command))), [
+    ['export mobilenetv2 --plan plan.json -o small.onnx', 'what a plan chose'],
+    ['export mobilenetv2 --choose b3=int8 -o mixed.onnx', 'any choice'],
+  ])
+}
+
+async function write(path: string, bytes: Uint8Array): Promise<void> {
+  try {
+    await writeFileAtomic(path, bytes)
+  } catch (cause) {
+    throw new BlockscaleError('ZOO_NOT_WRITABLE', `cannot write ${path}: ${(cause as Error).message}`, undefined, {
+      cause,
+    })
+  }
+}

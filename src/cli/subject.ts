@@ -1,0 +1,101 @@
+import { readFile } from 'node:fs/promises'
+import { basename } from 'node:path'
+import { type Command, Option } from 'commander'
+import { BlockscaleError, modelId } from '../base/index.ts'
+import { openSession } from '../engine/index.ts'
+import { readModel } from '../onnx/index.ts'
+import { fuseToBytes, originalChoices } from '../pipeline/index.ts'
+import type { Size } from '../profiles/index.ts'
+import { firstInput, guessCard, type ModelCard } from '../tasks/index.ts'
+import { type Choices, type FoundModel, findModel, type Manifest, openZoo, type Zoo } from '../zoo/index.ts'
+import { type Chosen, parseChoices, readPlanFile } from './plan-file.ts'
+
+/** A model that a command is about, in one of its forms. */
+export interface Subject {
+  readonly model: string
+  readonly card: ModelCard
+  readonly size: Size
+  /** the uncut model as ONNX */
+  readonly original: Uint8Array
+  /** the chosen combination as ONNX; absent where the original itself is meant */
+  readonly variant?: Uint8Array | undefined
+  readonly built?: { readonly manifest: Manifest; readonly choices: Choices } | undefined
+}
+
+export interface SubjectOptions {
+  readonly zoo: string
+  readonly plan?: string | undefined
+  readonly choose?: string | undefined
+}
+
+/** The options of every command that takes a form of a model. */
+export const withForm = (command: Command): Command =>
+  command
+    .option('--plan <file>', 'a plan, as `plan --json` printed it')
+    .addOption(
+      new Option(
+        '--choose <choices>',
+        'descendants by block, such as b0=int8,b1=prune50; the others stay as they are',
+      ).conflicts('plan'),
+    )
+
+/** A bare `.onnx` is known by its file name without the ending. */
+export const idOf = (name: string): string =>
+  name.toLowerCase().endsWith('.onnx') ? basename(name).slice(0, -'.onnx'.length) : name
+
+/** @throws BlockscaleError MODEL_UNKNOWN with the models that are built */
+export const builtManifest = (zoo: Zoo, name: string): Promise<Manifest> => zoo.manifest(modelId(idOf(name)))
+
+/**
+ * The form of a model that `--plan` or `--choose` name, else the original. A model that is not built has only that one.
+ *
+ * @throws BlockscaleError MODEL_UNKNOWN, NOT_FOUND, PLAN_INVALID, MODEL_NOT_ONNX, ZOO_DAMAGED
+ */
+export async function openSubject(name: string, options: SubjectOptions): Promise<Subject> {
+  const zoo = openZoo(options.zoo)
+  const isAsked = options.plan !== undefined || options.choose !== undefined
+  const manifest = await builtManifest(zoo, name).catch((error: unknown) => {
+    if (isAsked || !(error instanceof BlockscaleError && error.code === 'MODEL_UNKNOWN')) throw error
+    return undefined
+  })
+  if (!manifest) return unbuilt(await findModel(name, { zoo: options.zoo }))
+  const chosen = await chosenOf(manifest, options)
+  const original = await zoo.load(manifest.model, manifest.original)
+  return {
+    model: manifest.model,
+    card: manifest.card,
+    size: chosen?.size ?? manifest.sizes[0]!,
+    original,
+    ...(chosen ? { variant: await fuseToBytes(zoo, manifest, chosen.choices) } : {}),
+    built: { manifest, choices: chosen?.choices ?? originalChoices(manifest) },
+  }
+}
+
+async function chosenOf(manifest: Manifest, { plan, choose }: SubjectOptions): Promise<Chosen | undefined> {
+  if (plan !== undefined) return readPlanFile(plan, manifest)
+  return choose === undefined ? undefined : parseChoices(choose, manifest)
+}
+
+async function unbuilt(found: FoundModel): Promise<Subject> {
+  const original = await readFile(found.file)
+  const card = found.card ?? (await guessedCard(found.id, original)).card
+  return { model: found.id, card, size: firstInput(card).size, original }
+}
+
+/**
+ * A card from what a graph says, with everything that was guessed.
+ *
+ * @throws BlockscaleError MODEL_NOT_ONNX, MODEL_UNSUPPORTED
+ */
+export async function guessedCard(id: string, file: Uint8Array): Promise<ReturnType<typeof guessCard>> {
+  const { graph } = readModel(file)
+  const session = await openSession(file) // refuses with ONNX Runtime's own reason what cannot run here
+  await session.release()
+  const facts = (values: typeof graph.inputs) =>
+    values.map(({ name, fact }) => ({
+      name,
+      type: fact?.type ?? ('float32' as const),
+      dims: fact?.dims?.map((dim) => dim ?? undefined),
+    }))
+  return guessCard(id, facts(graph.inputs), facts(graph.outputs))
+}

@@ -1,0 +1,85 @@
+import type { Progress } from '../base/index.ts'
+import type { Plan } from '../optimizer/index.ts'
+import { fuseToBytes, openSplits, type PictureSource } from '../pipeline/index.ts'
+import { type ProfileStore, thisDevice } from '../profiles/index.ts'
+import type { Choices, Manifest, Zoo } from '../zoo/index.ts'
+import { judge } from './judge.ts'
+import { knownPictures } from './pictures.ts'
+
+export interface VerifyOptions {
+  readonly zoo: Zoo
+  readonly store: ProfileStore
+  /** in place of the pictures that the build used */
+  readonly images?: string | undefined
+  readonly progress: Progress
+}
+
+/**
+ * Measures every model of a plan as a fused whole on its report pictures, on which no descendant was made or chosen. What comes
+ * of it is kept in the profiles: as a combination beside its prediction, and as a plan.
+ *
+ * @throws BlockscaleError PICTURES_MISSING
+ */
+export async function verifyPlan(
+  plan: Plan,
+  manifests: ReadonlyMap<string, Manifest>,
+  options: VerifyOptions,
+): Promise<Plan> {
+  const { zoo, store, progress } = options
+  const device = thisDevice()
+  store.saveDevice(device)
+  const verified = []
+  for (const planned of plan.models) {
+    const manifest = manifests.get(planned.model)!
+    const { card, model } = manifest
+    const size = planned.inputSize ?? manifest.sizes[0]!
+    const choices = Object.fromEntries(planned.choices.map(({ block, descendant }) => [block, descendant])) as Choices
+    const source: PictureSource =
+      options.images === undefined ? await knownPictures(zoo, manifest) : { images: options.images, folder: '.' }
+    const { items, labelled } = await openSplits(card, source)
+    const subject = {
+      model,
+      card,
+      size,
+      original: await zoo.load(model, manifest.original),
+      variant: await fuseToBytes(zoo, manifest, choices),
+    }
+    const judged = await judge(subject, items.report, labelled, progress)
+    const figures = { quality: judged.quality.value, latencyMs: judged.latencyMs, memoryBytes: judged.memoryBytes }
+    const { predicted } = planned
+    store.saveCombinations([
+      {
+        model,
+        size,
+        device: device.key,
+        split: 'report',
+        metric: judged.quality.metric,
+        choices,
+        predicted,
+        measured: { ...figures, fidelity: judged.fidelity.value, divergence: judged.divergence },
+        pictures: judged.images,
+        why: 'verify',
+        measuredAt: Date.now(),
+      },
+    ])
+    verified.push({ planned: { ...planned, verified: figures }, model, size, choices, predicted, figures })
+  }
+  store.savePlan({
+    at: Date.now(),
+    objective: 'verified by hand',
+    status: plan.status,
+    memoryBytes: plan.totals?.memoryBytes,
+    cores: plan.totals?.cores,
+    gap: plan.gap,
+    solveMs: plan.solveMs,
+    why: 'plan --verify',
+    models: verified.map(({ model, size, choices, predicted, figures }) => ({
+      model,
+      size,
+      choices,
+      predicted,
+      verified: figures,
+    })),
+  })
+  return { ...plan, models: verified.map(({ planned }) => planned) }
+}
