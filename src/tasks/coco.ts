@@ -25,7 +25,8 @@ export const IGNORED = 255
 /**
  * Truths by file name from COCO annotations, or undefined when the JSON is something else.
  *
- * Categories are matched with the card's labels by name; without a match by name, their ids are the class indices. Boxes
+ * Categories are matched with the card's labels by name; where either has no names, ids are the class indices. Where both
+ * have names and none is the same, the annotations speak of other things, and the pictures count as unlabelled. Boxes
  * of crowds are left out. For segmentation polygons and run-length masks are drawn; what has only a box is drawn as one,
  * which is no outline: such a score compares models, and is no score of their own.
  */
@@ -34,6 +35,7 @@ export function cocoTruths(json: unknown, card: ModelCard): ReadonlyMap<string, 
   if (!parsed.success) return undefined
   const { images, categories } = parsed.data
   const indexOf = classOf(categories ?? [], card)
+  if (!indexOf) return undefined
   const byImage = groupBy(parsed.data.annotations, (each) => each.image_id)
   return new Map(
     images.map((image) => {
@@ -47,13 +49,13 @@ export function cocoTruths(json: unknown, card: ModelCard): ReadonlyMap<string, 
 
 type ClassOf = (category: number) => number | undefined
 
-function classOf(categories: readonly { id: number; name: string }[], card: ModelCard): ClassOf {
-  const labels = 'labels' in card.output && Array.isArray(card.output.labels) ? card.output.labels : []
+function classOf(categories: readonly { id: number; name: string }[], card: ModelCard): ClassOf | undefined {
+  const named = 'labels' in card.output && Array.isArray(card.output.labels) ? card.output.labels : []
+  const labels = named.length === 0 && card.task === 'face-detection' ? ['face'] : named
+  if (labels.length === 0 || categories.length === 0) return (category) => category
   const names = new Map(categories.map(({ id, name }) => [id, labels.indexOf(name)]))
-  if ([...names.values()].some((index) => index >= 0)) {
-    return (category) => ((names.get(category) ?? -1) >= 0 ? names.get(category) : undefined)
-  }
-  return (category) => category
+  if (![...names.values()].some((index) => index >= 0)) return undefined
+  return (category) => ((names.get(category) ?? -1) >= 0 ? names.get(category) : undefined)
 }
 
 function boxTruth(
