@@ -59,6 +59,8 @@ interface Held {
 
 const FIRST_PAUSE_MS = 50
 const LONGEST_PAUSE_MS = 5_000
+/** After so many threads in a row that ended before their first answer, callers are told instead of kept waiting. */
+const HOPELESS = 3
 
 /**
  * One inference thread and the sessions in it.
@@ -77,6 +79,7 @@ export class Engine {
   #closing: Promise<void> | undefined
   #startedAt = 0
   #pauseMs = 0
+  #failedStarts = 0
   replaced = 0
 
   constructor(options: EngineOptions = {}) {
@@ -88,6 +91,11 @@ export class Engine {
   /** Keys of the sessions that are loaded or being loaded. */
   get sessions(): readonly string[] {
     return [...this.#held.keys()]
+  }
+
+  /** Resolves when the thread runs and has done what it was asked before. */
+  async ready(): Promise<void> {
+    await this.#call({ kind: 'release', call: 0, key: '' })
   }
 
   /** Loads a file, or shares it when `key` is loaded already. `.ort` files are mapped. */
@@ -204,6 +212,7 @@ export class Engine {
     this.#startedAt = performance.now()
     let why = ''
     worker.on('message', (answer: EngineAnswer) => {
+      this.#failedStarts = 0
       const pending = this.#settle(answer.call)
       if (answer.kind !== 'failed') pending?.resolve(answer)
       else pending?.reject(new BlockscaleError(answer.code, answer.message, answer.hint))
@@ -227,6 +236,12 @@ export class Engine {
         reject(new BlockscaleError('ENGINE_FAILED', 'the engine was closed'))
       }
       return
+    }
+    if (++this.#failedStarts >= HOPELESS) {
+      for (const [call, { reject }] of this.#pending) {
+        this.#pending.delete(call)
+        reject(new BlockscaleError('ENGINE_FAILED', `the inference thread ends again and again: ${why}`))
+      }
     }
     const longLived = performance.now() - this.#startedAt > LONGEST_PAUSE_MS
     this.#pauseMs = longLived ? 0 : Math.min(LONGEST_PAUSE_MS, Math.max(FIRST_PAUSE_MS, this.#pauseMs * 2))

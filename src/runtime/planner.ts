@@ -1,7 +1,8 @@
 import { BlockscaleError, modelId } from '../base/index.ts'
 import { type Plan, type PlannedModel, type Problem, type ProblemModel, startSolver } from '../optimizer/index.ts'
-import { type Predictor, type ProfileStore, predictors, problemModel } from '../profiles/index.ts'
+import { type Predictor, type ProfileStore, problemModel } from '../profiles/index.ts'
 import type { Choices, Manifest, Zoo } from '../zoo/index.ts'
+import { Fitted } from './fitted.ts'
 import { type Current, place } from './place.ts'
 import type { Budget } from './types.ts'
 import type { ChosenDescendant } from './unit-files.ts'
@@ -47,10 +48,11 @@ interface Candidate extends Profiled {
 /** Makes plans from what is profiled of the models, in a thread of its own. */
 export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Planner {
   const solver = startSolver()
+  const fitted = new Fitted(store, device)
   return {
     async plan({ wishes, budget, workers, current, objective }) {
       const profiled = new Map<string, Profiled>()
-      for (const wish of wishes) profiled.set(wish.model, await profiledModel(zoo, store, device, wish.model))
+      for (const wish of wishes) profiled.set(wish.model, await profiledModel(zoo, fitted, wish.model))
       const solve = async (landing: ReadonlyMap<string, number>) => {
         const candidates = new Map<string, Candidate>()
         for (const wish of wishes) {
@@ -103,9 +105,9 @@ function landingOf(models: readonly PlannedModel[], profiled: ReadonlyMap<string
   )
 }
 
-async function profiledModel(zoo: Zoo, store: ProfileStore, device: string, model: string): Promise<Profiled> {
+async function profiledModel(zoo: Zoo, fitted: Fitted, model: string): Promise<Profiled> {
   const manifest = await zoo.manifest(modelId(model))
-  const sizes = predictors(store, manifest, device)
+  const sizes = fitted.of(manifest)
   if (sizes.length > 0) return { manifest, sizes }
   const hint = `Measure it with \`blockscale profile ${model}\`.`
   throw new BlockscaleError('NOT_FOUND', `nothing is measured of ${model} on this device yet`, hint)

@@ -88,7 +88,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   })
   const tallies = new Tallies()
   const requests = new Requests({ scheduler, tallies, clock, manifest: (model) => deploying.manifest(model) })
-  const atStart = processMemory()
+  let atStart = processMemory()
   const known = new Map<string, Manifest>()
   let controller: Controller | undefined
   let closing: Promise<void> | undefined
@@ -232,7 +232,9 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   }
 
   try {
-    await refresh()
+    // What the threads take by themselves is no model's memory.
+    await Promise.all([refresh(), ...engines.map((engine) => engine.ready())])
+    atStart = processMemory()
     await start()
     controller = await startController(options.control, { stage, deploying, records, workers, clock, log, tell })
   } catch (error) {

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Worker } from 'node:worker_threads'
+import { Worker } from 'node:worker_threads'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { startWorker } from '../../src/base/index.ts'
 import { Engine, openSession, type SessionHold, sharedNow } from '../../src/engine/index.ts'
@@ -172,6 +172,15 @@ describe('a thread that dies', () => {
     expect(told).toHaveLength(1)
     expect(told[0]).toMatchObject({ requests: 1 })
     expect(engine.replaced).toBe(1)
+  })
+
+  it('again and again before it answers is told to callers, who do not wait for ever', async () => {
+    const doomed = new Engine({ start: () => new Worker('throw new Error("no such library")', { eval: true }) })
+    opened.push(doomed)
+    await expect(doomed.hold('a', paths.a!)).rejects.toMatchObject({
+      code: 'ENGINE_FAILED',
+      message: expect.stringContaining('no such library'),
+    })
   })
 
   it('does not lose a load that was under way', async () => {
