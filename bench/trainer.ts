@@ -2,7 +2,7 @@
  * What training costs and what it reaches.
  *
  *     npx tsx bench/trainer.ts            the cost of a step against its forward pass (seconds)
- *     npx tsx bench/trainer.ts scratch    and a ResNet-20 from scratch on 3,000 CIFAR-10 pictures (many minutes)
+ *     npx tsx bench/trainer.ts scratch    a ResNet-20 from scratch on 3,000 CIFAR-10 pictures (many minutes)
  *
  * Needs the assets folder (`BLOCKSCALE_ASSETS`) for all but the plain convolution. Costs are CPU time of the one thread, the least
  * of several rounds that take turns, because wall time says little on a busy machine.
@@ -277,10 +277,9 @@ async function fromScratch(folder: string): Promise<ResultRow> {
   return row
 }
 
-const rows = await costs()
 const long = process.argv[2] === 'scratch'
 if (long && !assets) throw new Error('training from scratch needs the pictures of the assets folder')
-if (long && assets) rows.push(await fromScratch(assets))
+const rows = long ? [await fromScratch(`${assets}/images`)] : await costs()
 console.log(
   await writeResult(long ? 'trainer-scratch' : 'trainer', rows, `npx tsx bench/trainer.ts${long ? ' scratch' : ''}`),
 )

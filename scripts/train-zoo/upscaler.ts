@@ -1,7 +1,8 @@
-import sharp from 'sharp'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { openSession, type Tensors } from '../../src/engine/index.ts'
 import { type Model, writeModel } from '../../src/onnx/index.ts'
-import { floats, type Tensor } from '../../src/tensor/index.ts'
+import { decodePicture, floats, lumaOf, type Tensor } from '../../src/tensor/index.ts'
 import { adam, Network, type Samples, train } from '../../src/trainer/index.ts'
 import { type PackageFile, seeds, writePackage } from './package.ts'
 import { progressLine } from './progress.ts'
@@ -132,8 +133,14 @@ export async function trainUpscaler(): Promise<void> {
   await packageUpscaler(model, quality, minutes)
 }
 
+/** @see `BLOCKSCALE_PHOTOGRAPHS`: a folder of photographs to measure on as well, named in the card by their number */
 export async function packageUpscaler(model: Model, quality: Figures, minutes: number): Promise<void> {
-  await writePackage('upscaler-x2', model, card, (packaged) => readme(quality, packaged, minutes), [
+  const folderOfPhotographs = process.env.BLOCKSCALE_PHOTOGRAPHS
+  const real = folderOfPhotographs ? await measurePhotographs(model, folderOfPhotographs) : undefined
+  const photographs = real
+    ? `\n| on photographs | **${real.ours.toFixed(2)} dB**, bicubic ${real.cubic.toFixed(2)} dB (${real.count} photographs that are not in this package, made small by plain cubic interpolation) |`
+    : ''
+  await writePackage('upscaler-x2', model, card, (packaged) => readme(quality, packaged, photographs, minutes), [
     ...(await folder('calibration')),
     ...(await folder('validation')),
   ])
@@ -148,30 +155,22 @@ async function folder(purpose: 'calibration' | 'validation'): Promise<PackageFil
   )
 }
 
-/** Measures a finished upscaler on a folder of photographs, by the way. */
-export async function measurePhotographs(model: Model, files: readonly string[]): Promise<Figures> {
+/** Measures an upscaler on the photographs of a folder, which it has never seen the like of. */
+export async function measurePhotographs(model: Model, folder: string): Promise<Figures & { readonly count: number }> {
+  const files = (await readdir(folder)).filter((file) => /\.(png|jpe?g|webp)$/i.test(file))
   const pairs = await Promise.all(
     files.map(async (file): Promise<Pair> => {
-      const { data, info } = await sharp(file)
-        .removeAlpha()
-        .toColourspace('srgb')
-        .raw()
-        .toBuffer({ resolveWithObject: true })
-      const [width, height] = [info.width - (info.width % 2), info.height - (info.height % 2)]
-      const luma = new Float32Array(width * height)
-      for (let y = 0; y < height; y++) {
-        for (let x = 0; x < width; x++) {
-          const at = (y * info.width + x) * info.channels
-          const [r, g, b] =
-            info.channels >= 3 ? [data[at]!, data[at + 1]!, data[at + 2]!] : [data[at]!, data[at]!, data[at]!]
-          luma[y * width + x] = (0.299 * r + 0.587 * g + 0.114 * b) / 255
-        }
-      }
-      const high = { width, height, data: luma }
+      const picture = await decodePicture(join(folder, file))
+      const luma = lumaOf(picture)
+      const [width, height] = [picture.width & ~1, picture.height & ~1]
+      const data = Float32Array.from({ length: width * height }, (_, i) => {
+        return luma[Math.floor(i / width) * picture.width + (i % width)]! / 255
+      })
+      const high = { width, height, data }
       return { high, low: half(high) }
     }),
   )
-  return measure(model, pairs)
+  return { ...(await measure(model, pairs)), count: files.length }
 }
 
 const card = {
@@ -184,7 +183,12 @@ const card = {
   data: { calibration: 'calibration', validation: 'validation' },
 }
 
-const readme = ({ ours, cubic }: Figures, packaged: number, minutes: number): string => `# upscaler-x2
+const readme = (
+  { ours, cubic }: Figures,
+  packaged: number,
+  photographs: string,
+  minutes: number,
+): string => `# upscaler-x2
 
 Doubles the width and height of a picture: one channel (luma) in, one channel of twice the size out.
 
@@ -192,7 +196,7 @@ Doubles the width and height of a picture: one channel (luma) in, one channel of
 |---|---|
 | input | \`input\` [N, 1, H, W], luma/255 (BT.601); any H and W |
 | output | \`output\` [N, 1, 2H, 2W] |
-| PSNR | **${ours.toFixed(2)} dB** on ${COUNTS.report} drawn pictures of other seeds than those of training and of choosing the weights; bicubic ${cubic.toFixed(2)} dB; ${packaged.toFixed(2)} dB on the JPEG pictures in \`validation/\` |
+| PSNR | **${ours.toFixed(2)} dB** on ${COUNTS.report} drawn pictures of other seeds than those of training and of choosing the weights; bicubic ${cubic.toFixed(2)} dB; ${packaged.toFixed(2)} dB on the JPEG pictures in \`validation/\` |${photographs}
 | structure | 5×5 convolution to ${CHANNELS} channels, 4 residual blocks, 3×3 convolution, DepthToSpace, added to a bicubic enlargement |
 | made by | \`npm run train:zoo upscaler-x2\`: draws ${COUNTS.training} pictures, trains ${STEPS} steps of ${BATCH} patches; took ${minutes.toFixed(0)} minutes of one thread on a busy 2-core machine |
 
