@@ -22,7 +22,11 @@ afterAll(async () => {
 /** The real runtime over a zoo of its own, one for each file of tests. */
 async function open(): Promise<{ runtime: Runtime; close(): Promise<void> }> {
   const zoo = await buildTinyZoo()
-  const runtime = await openRuntime({ zoo: zoo.dir, models: [CLASSIFIER, DETECTOR, FACES] })
+  const models = [CLASSIFIER, DETECTOR, FACES]
+  const runtime = await openRuntime({ zoo: zoo.dir, models }).catch(async (error) => {
+    await zoo.remove()
+    throw error
+  })
   return {
     runtime,
     async close() {

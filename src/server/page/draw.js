@@ -51,6 +51,9 @@ function drawBoxes(context, boxes, scale) {
   }
 }
 
+/** `great white shark, white shark, …` → `great white shark`: on a picture there is little room. */
+export const firstName = (label) => label.split(',')[0]
+
 function drawLabels(context, answers) {
   const { width } = context.canvas
   const size = Math.max(10, width / 32)
@@ -59,7 +62,7 @@ function drawLabels(context, answers) {
   answers.forEach((answer, row) => {
     const best = answer.labels[0]
     if (!best) return
-    const text = `${best.label} ${Math.round(100 * best.score)} %`
+    const text = `${firstName(best.label)} ${Math.round(100 * best.score)} %`
     context.fillStyle = 'rgba(0, 0, 0, .65)'
     context.fillRect(0, row * size * 1.5, context.measureText(text).width + size, size * 1.5)
     context.fillStyle = '#fff'

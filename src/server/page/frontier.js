@@ -27,7 +27,9 @@ async function frontierOf(model) {
   }
   points.push(best)
   points.sort((a, b) => a.latencyMs - b.latencyMs)
-  return points.filter((point, index) => index === 0 || point.quality > points[index - 1].quality)
+  // far from what was measured a prediction may fall below nothing: such plans are of no use, and would flatten the rest
+  const useful = points.filter((point) => point.quality > 0)
+  return useful.filter((point, index) => index === 0 || point.quality > useful[index - 1].quality)
 }
 
 export function Frontier({ model }) {

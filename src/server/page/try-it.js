@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { call, openStream } from './api.js'
-import { draw } from './draw.js'
+import { draw, firstName } from './draw.js'
 import * as format from './format.js'
 import { html } from './html.js'
 
@@ -106,7 +106,7 @@ function words(answer) {
   if (answer.labels) {
     return answer.labels
       .slice(0, 3)
-      .map((each) => `${each.label} ${Math.round(100 * each.score)} %`)
+      .map((each) => `${firstName(each.label)} ${Math.round(100 * each.score)} %`)
       .join(', ')
   }
   if (answer.boxes) {
