@@ -170,7 +170,10 @@ export class Engine {
   close(): Promise<void> {
     this.#closing ??= new Promise((resolve) => {
       const worker = this.#worker
-      if (!worker) return resolve()
+      if (!worker) {
+        this.#reject('the engine was closed')
+        return resolve()
+      }
       worker.once('exit', () => resolve())
       worker.postMessage({ kind: 'stop' } satisfies EngineCall)
     })
@@ -231,18 +234,10 @@ export class Engine {
       reject(new EngineLost(why))
     }
     if (this.#closing) {
-      for (const [call, { reject }] of this.#pending) {
-        this.#pending.delete(call)
-        reject(new BlockscaleError('ENGINE_FAILED', 'the engine was closed'))
-      }
+      this.#reject('the engine was closed')
       return
     }
-    if (++this.#failedStarts >= HOPELESS) {
-      for (const [call, { reject }] of this.#pending) {
-        this.#pending.delete(call)
-        reject(new BlockscaleError('ENGINE_FAILED', `the inference thread ends again and again: ${why}`))
-      }
-    }
+    if (++this.#failedStarts >= HOPELESS) this.#reject(`the inference thread ends again and again: ${why}`)
     const longLived = performance.now() - this.#startedAt > LONGEST_PAUSE_MS
     this.#pauseMs = longLived ? 0 : Math.min(LONGEST_PAUSE_MS, Math.max(FIRST_PAUSE_MS, this.#pauseMs * 2))
     this.replaced++
@@ -253,6 +248,13 @@ export class Engine {
       this.#restore()
       this.#options.onReplaced?.(why, lost.length)
     }, this.#pauseMs)
+  }
+
+  #reject(message: string): void {
+    for (const [call, { reject }] of this.#pending) {
+      this.#pending.delete(call)
+      reject(new BlockscaleError('ENGINE_FAILED', message))
+    }
   }
 
   /** Gives a new thread the sessions of the old one, then the calls that wait. */
