@@ -70,7 +70,6 @@ export async function makeAll(
       }
       const finished = await journal.get<true>(`finished/${block.id}`)
       if (recipes.length > 0 && !(finished && names.length === known.length)) {
-        const writing: Promise<void>[] = []
         let last: Promise<void> = Promise.resolve()
         let late = false
         await crew.run({ kind: 'descend', block: index, recipes, borders, known: names, until }, (part) => {
@@ -90,9 +89,10 @@ export async function makeAll(
             await journal.put(`names/${block.id}`, names)
             progress.note(`${block.id} ${part.id}${'why' in record ? `: dropped, ${record.why}` : ''}`)
           })
-          writing.push(last)
+          // Awaited below; until then a failed write must not count as one that nobody looks at.
+          last.catch(() => {})
         })
-        await Promise.all(writing)
+        await last
         if (!late) await journal.put(`finished/${block.id}`, true)
       }
       progress.advance()
