@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { type Command, Option } from 'commander'
 import { BlockscaleError, modelId } from '../base/index.ts'
@@ -58,7 +58,7 @@ export async function openSubject(name: string, options: SubjectOptions): Promis
     if (isAsked || !(error instanceof BlockscaleError && error.code === 'MODEL_UNKNOWN')) throw error
     return undefined
   })
-  if (!manifest) return unbuilt(await findModel(name, { zoo: options.zoo }))
+  if (!manifest) return unbuilt(await findGiven(name, options.zoo))
   const chosen = await chosenOf(manifest, options)
   const original = await zoo.load(manifest.model, manifest.original)
   return {
@@ -76,9 +76,35 @@ async function chosenOf(manifest: Manifest, { plan, choose }: SubjectOptions): P
   return choose === undefined ? undefined : parseChoices(choose, manifest)
 }
 
+/**
+ * A model before it is built, by its catalogue id, package folder or file.
+ *
+ * @throws BlockscaleError MODEL_UNKNOWN, NOT_FOUND, MODEL_CARD_INVALID, CHECKSUM_MISMATCH, MODEL_NOT_ONNX for any other file
+ */
+export async function findGiven(name: string, zoo: string): Promise<FoundModel> {
+  const info = await stat(name).catch(() => undefined)
+  if (info?.isFile() && !name.toLowerCase().endsWith('.onnx')) {
+    const hint = 'give an .onnx file, a folder with model.json, or the name of a model'
+    throw new BlockscaleError('MODEL_NOT_ONNX', `${name} is no .onnx file`, hint)
+  }
+  return findModel(name, { zoo })
+}
+
+/** Says which file it was that could not be used. */
+export async function naming<T>(file: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    const isAboutFile =
+      error instanceof BlockscaleError && (error.code === 'MODEL_NOT_ONNX' || error.code === 'MODEL_UNSUPPORTED')
+    if (!isAboutFile || error.message.includes(file)) throw error
+    throw new BlockscaleError(error.code, `${file}: ${error.message}`, error.hint, { cause: error })
+  }
+}
+
 async function unbuilt(found: FoundModel): Promise<Subject> {
   const original = await readFile(found.file)
-  const card = found.card ?? (await guessedCard(found.id, original)).card
+  const card = found.card ?? (await naming(found.file, guessedCard(found.id, original))).card
   return { model: found.id, card, size: firstInput(card).size, original }
 }
 

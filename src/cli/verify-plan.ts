@@ -12,6 +12,10 @@ export interface VerifyOptions {
   /** in place of the pictures that the build used */
   readonly images?: string | undefined
   readonly progress: Progress
+  /** what the plan was asked for, to be written down with it */
+  readonly objective: string
+  readonly memoryBytes?: number | undefined
+  readonly cores?: number | undefined
 }
 
 /**
@@ -66,7 +70,9 @@ export async function verifyPlan(
   }
   store.savePlan({
     at: Date.now(),
-    objective: 'verified by hand',
+    objective: options.objective,
+    memoryLimitBytes: options.memoryBytes,
+    coresLimit: options.cores,
     status: plan.status,
     memoryBytes: plan.totals?.memoryBytes,
     cores: plan.totals?.cores,

@@ -1,6 +1,7 @@
 import * as ort from 'onnxruntime-node'
 import { BlockscaleError } from '../base/index.ts'
 import type { Tensor, TensorType } from '../tensor/index.ts'
+import { inCall } from './parking.ts'
 
 export type Tensors = Readonly<Record<string, Tensor>>
 
@@ -53,10 +54,11 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
   }
   let session: ort.InferenceSession
   try {
-    session =
+    session = await inCall(() =>
       typeof model === 'string'
-        ? await ort.InferenceSession.create(model, settings)
-        : await ort.InferenceSession.create(model, settings)
+        ? ort.InferenceSession.create(model, settings)
+        : ort.InferenceSession.create(model, settings),
+    )
   } catch (cause) {
     throw new BlockscaleError('MODEL_UNSUPPORTED', `ONNX Runtime refuses the model: ${reason(cause)}`, undefined, {
       cause,
@@ -69,13 +71,13 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
       const given: Record<string, ort.Tensor> = {}
       for (const [name, value] of Object.entries(feeds)) given[name] = toOrt(value)
       try {
-        const results = await (outputs ? session.run(given, fetches(outputs, into)) : session.run(given))
+        const results = await inCall(() => (outputs ? session.run(given, fetches(outputs, into)) : session.run(given)))
         return Object.fromEntries(Object.entries(results).map(([name, value]) => [name, fromOrt(value)]))
       } catch (cause) {
         throw new BlockscaleError('ENGINE_FAILED', `the run failed: ${reason(cause)}`, undefined, { cause })
       }
     },
-    release: () => session.release(),
+    release: () => inCall(() => session.release()),
   }
 }
 

@@ -16,6 +16,11 @@ export interface CrewSetup {
   readonly blocks: readonly BlockGraph[]
 }
 
+/** The setup, and where the worker stops when the process ends. */
+export interface CrewWorkerData extends CrewSetup {
+  readonly parking: Int32Array
+}
+
 export type CrewJob =
   /** ranges of the border values, from the calibration pictures */
   | { readonly kind: 'ranges' }

@@ -1,14 +1,16 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import { makeDescendants, observe, openLinearAlgebra, record, type Samples, sampleBytes } from '../blocks/index.ts'
+import { parkOn } from '../engine/index.ts'
 import { writeModel } from '../onnx/index.ts'
 import type { Size } from '../profiles/index.ts'
 import { firstInput, type Tensors } from '../tasks/index.ts'
-import type { CrewJob, CrewPart, CrewResults, CrewSetup, FromCrew } from './crew-messages.ts'
+import type { CrewJob, CrewPart, CrewResults, CrewWorkerData, FromCrew } from './crew-messages.ts'
 import { type EvaluationSet, evaluate, openEvaluationSet } from './evaluate.ts'
 import { openSplits, prepareItems, type SplitName, type Splits } from './splits.ts'
 
-const setup = workerData as CrewSetup
+const setup = workerData as CrewWorkerData
+parkOn(setup.parking)
 const port = parentPort
 if (!port) throw new BlockscaleError('INTERNAL', 'a crew worker is a thread of its own')
 
@@ -66,7 +68,7 @@ async function evaluationSet(name: SplitName, size: Size, job: number): Promise<
 }
 
 /** The inputs of a block as the original delivers them. */
-async function samplesOf(block: CrewSetup['blocks'][number], feeds: readonly Tensors[]): Promise<Samples> {
+async function samplesOf(block: CrewWorkerData['blocks'][number], feeds: readonly Tensors[]): Promise<Samples> {
   const names = block.inputs.map(({ name }) => name)
   const samples: Tensors[] = []
   await record(setup.model, feeds, names, (values) => {

@@ -1,6 +1,7 @@
 import type { Worker } from 'node:worker_threads'
 import { BlockscaleError, startWorker } from '../base/index.ts'
-import type { CrewJob, CrewPart, CrewResults, CrewSetup, FromCrew } from './crew-messages.ts'
+import { openParking } from '../engine/index.ts'
+import type { CrewJob, CrewPart, CrewResults, CrewSetup, CrewWorkerData, FromCrew } from './crew-messages.ts'
 
 /** A job, or (where it carries a whole model) how it is made when its turn comes, so that few are in memory at once. */
 type Order<Job> = Job | (() => Promise<Job>)
@@ -20,9 +21,12 @@ export class Crew {
   readonly #queue: Waiting[] = []
   readonly #idle: Worker[] = []
   readonly #busy = new Map<Worker, Waiting>()
+  readonly #parking = openParking()
+  readonly #park = () => this.#parking.park()
   #next = 0
 
   constructor(size: number, setup: CrewSetup) {
+    process.on('exit', this.#park) // also when it is interrupted: see `Parking`
     for (let i = 0; i < size; i++) this.#hire(setup)
   }
 
@@ -41,10 +45,12 @@ export class Crew {
     for (const { reject } of this.#queue.splice(0)) reject(new BlockscaleError('CANCELLED', 'the build was ended'))
     while (this.#busy.size > 0) await new Promise((wait) => setTimeout(wait, 20))
     await Promise.all(this.#idle.splice(0).map((worker) => worker.terminate()))
+    process.off('exit', this.#park)
   }
 
   #hire(setup: CrewSetup): void {
-    const worker = startWorker(new URL('./crew-worker.ts', import.meta.url), { workerData: setup })
+    const workerData: CrewWorkerData = { ...setup, parking: this.#parking.cells }
+    const worker = startWorker(new URL('./crew-worker.ts', import.meta.url), { workerData })
     worker.on('message', (message: FromCrew) => {
       const waiting = this.#busy.get(worker)
       if (!waiting) return

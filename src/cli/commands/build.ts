@@ -3,10 +3,11 @@ import { formatDuration } from '../../base/index.ts'
 import { recipes } from '../../blocks/index.ts'
 import { type BuildReport, build } from '../../pipeline/index.ts'
 import { openProfiles, thisDevice } from '../../profiles/index.ts'
-import { findModel, openZoo, type Zoo } from '../../zoo/index.ts'
+import { openZoo, type Zoo } from '../../zoo/index.ts'
 import { duration, option, someOf, wholeNumber, withExamples, withJson, withZoo } from '../options.ts'
 import { rememberPictures } from '../pictures.ts'
 import type { Shell } from '../shell.ts'
+import { findGiven, naming } from '../subject.ts'
 import { figure, tableOf } from '../table.ts'
 
 interface BuildFlags {
@@ -42,8 +43,8 @@ export function addBuild(program: Command, shell: Shell): void {
       shell.whenInterrupted = 'what is finished is kept, and the next build of the same model goes on from there'
       const { images, validation, jobs, timeLimit } = options
       const zoo = openZoo(options.zoo)
-      const found = await findModel(model, { zoo: options.zoo })
-      const report = await build(zoo, found, {
+      const found = await findGiven(model, options.zoo)
+      const work = build(zoo, found, {
         images,
         validation,
         blocks: options.blocks,
@@ -52,6 +53,7 @@ export function addBuild(program: Command, shell: Shell): void {
         timeLimitMs: timeLimit,
         progress: shell.progress,
       })
+      const report = await naming(found.file, work)
       await rememberPictures(zoo, report.manifest, { images, validation, folder: found.folder })
       if (options.json) return shell.json(reportJson(zoo, report))
       if (!found.card) guessed(shell, report.notes, model)

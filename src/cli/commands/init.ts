@@ -5,7 +5,7 @@ import { BlockscaleError, sha256, writeFileAtomic } from '../../base/index.ts'
 import { findModel } from '../../zoo/index.ts'
 import { withExamples, withJson } from '../options.ts'
 import type { Shell } from '../shell.ts'
-import { guessedCard } from '../subject.ts'
+import { guessedCard, naming } from '../subject.ts'
 
 /** `blockscale init` */
 export function addInit(program: Command, shell: Shell): void {
@@ -21,7 +21,7 @@ export function addInit(program: Command, shell: Shell): void {
       }
       const { id, file } = await findModel(path)
       const bytes = await readFile(file)
-      const { card, guessed } = await guessedCard(id, bytes)
+      const { card, guessed } = await naming(file, guessedCard(id, bytes))
       const folder = options.out ?? dirname(file)
       const target = join(folder, 'model.json')
       if (!options.force && (await exists(target))) {

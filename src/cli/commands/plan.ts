@@ -146,7 +146,15 @@ async function planOf(shell: Shell, names: readonly string[], options: PlanFlags
       ...(options.objective ? { objective: options.objective } : {}),
     })
     if (!options.verify || plan.status === 'infeasible') return plan
-    return await verifyPlan(plan, manifests, { zoo, store, images: options.images, progress: shell.progress })
+    return await verifyPlan(plan, manifests, {
+      zoo,
+      store,
+      images: options.images,
+      progress: shell.progress,
+      objective: options.objective ?? 'quality',
+      memoryBytes: options.memory,
+      cores: options.cores,
+    })
   } finally {
     await planner.close()
     store.close()

@@ -40,7 +40,7 @@ export function addRun(program: Command, shell: Shell): void {
             const answer = await answerPicture(picture, subject.card, (feeds) => session.run(feeds), subject.size)
             const latencyMs = performance.now() - started
             if (target) await writeFileAtomic(target(path), await drawAnswer(picture, answer))
-            const facts = { image: path, latencyMs: Number(latencyMs.toFixed(3)) }
+            const facts = { picture: path, latencyMs: Number(latencyMs.toFixed(3)) }
             const json = await answerJson(answer)
             if (options.json) answers.push({ ...facts, ...sizeOf(picture, json), ...json })
             else
