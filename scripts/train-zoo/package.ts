@@ -17,6 +17,9 @@ export const seeds = {
   validation: 50_000_000,
 } as const
 
+/** Where a training run keeps its state, so that the same command goes on after an interruption. */
+export const stateFile = (id: string): string => fileURLToPath(new URL(`../../zoo/.training/${id}`, import.meta.url))
+
 export interface PackageFile {
   /** relative to the package folder */
   readonly path: string
@@ -44,6 +47,7 @@ export async function writePackage(
   await writeFileAtomic(join(folder, 'model.onnx'), bytes)
   const json = { id, file: 'model.onnx', sha256: sha256(bytes), ...card }
   await writeFileAtomic(join(folder, 'model.json'), `${JSON.stringify(json, null, 2)}\n`)
+  await rm(stateFile(id), { force: true })
   const packaged = await measurePackage(folder)
   await writeFileAtomic(join(folder, 'README.md'), readme(packaged))
   console.log(

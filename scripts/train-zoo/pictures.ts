@@ -12,7 +12,7 @@ export interface Labelled {
 export const SCALE = 1 / 255
 export const MEAN = 0.5
 export const STD = 0.25
-const valueOf = (pixel: number): number => (pixel * SCALE - MEAN) / STD
+const normalised = (pixel: number): number => (pixel * SCALE - MEAN) / STD
 
 export interface Augmentation {
   /** pixels in each direction */
@@ -60,7 +60,7 @@ function toPlanes(picture: Raster, into: Float32Array, [dx, dy]: [number, number
     for (let x = 0; x < width; x++) {
       const from = (fromY * width + Math.max(0, Math.min(width - 1, x + dx))) * channels
       for (let c = 0; c < channels; c++) {
-        into[(c * height + y) * width + x] = valueOf(data[from + c]!) * gain + offset
+        into[(c * height + y) * width + x] = normalised(data[from + c]!) * gain + offset
       }
     }
   }

@@ -1,7 +1,7 @@
 import type { Model } from '../../src/onnx/index.ts'
 import { foldNormalisation, Network, sgd, train } from '../../src/trainer/index.ts'
 import { evaluate } from './evaluate.ts'
-import { type PackageFile, seeds, writePackage } from './package.ts'
+import { type PackageFile, seeds, stateFile, writePackage } from './package.ts'
 import { type Labelled, labelledSamples, MEAN, SCALE, STD, top1 } from './pictures.ts'
 import { progressLine } from './progress.ts'
 import { jpeg } from './scene.ts'
@@ -54,6 +54,7 @@ export async function trainRoadSigns(): Promise<void> {
     normalise: true,
     heldOut: labelledSamples(await draw('choosing'), 'logits'),
     quality,
+    checkpoint: stateFile('road-signs'),
     onProgress: progressLine('road-signs', 'top-1'),
   })
   const model = foldNormalisation(trained.model)

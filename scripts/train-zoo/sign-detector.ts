@@ -3,7 +3,7 @@ import { type Model, node, writeModel } from '../../src/onnx/index.ts'
 import { type Evaluated, readCard, type Truth, taskFor } from '../../src/tasks/index.ts'
 import { floats } from '../../src/tensor/index.ts'
 import { adam, foldNormalisation, Network, type Samples, train } from '../../src/trainer/index.ts'
-import { type PackageFile, seeds, writePackage } from './package.ts'
+import { type PackageFile, seeds, stateFile, writePackage } from './package.ts'
 import { progressLine } from './progress.ts'
 import { jpeg } from './scene.ts'
 import { drawScene, groups, SCENE_SIZE, type Scene } from './sign-scenes.ts'
@@ -148,6 +148,7 @@ export async function trainSignDetector(): Promise<void> {
     steps: STEPS,
     normalise: true,
     heldOut: samples(await draw('choosing')),
+    checkpoint: stateFile('sign-detector'),
     onProgress: progressLine('sign-detector', 'minus loss'),
   })
   const minutes = (performance.now() - began) / 60_000

@@ -4,7 +4,7 @@ import { openSession, type Tensors } from '../../src/engine/index.ts'
 import { type Model, writeModel } from '../../src/onnx/index.ts'
 import { decodePicture, floats, lumaOf, type Tensor } from '../../src/tensor/index.ts'
 import { adam, Network, type Samples, train } from '../../src/trainer/index.ts'
-import { type PackageFile, seeds, writePackage } from './package.ts'
+import { type PackageFile, seeds, stateFile, writePackage } from './package.ts'
 import { progressLine } from './progress.ts'
 import { double, half, type Plane, psnr } from './scaling.ts'
 import { jpeg } from './scene.ts'
@@ -125,6 +125,7 @@ export async function trainUpscaler(): Promise<void> {
     steps: STEPS,
     heldOut: patches(await draw('choosing'), true),
     quality: meanPsnr,
+    checkpoint: stateFile('upscaler-x2'),
     onProgress: progressLine('upscaler-x2', 'dB'),
   })
   const minutes = (performance.now() - began) / 60_000

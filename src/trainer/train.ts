@@ -1,13 +1,14 @@
 import { BlockscaleError, type Clock, seededRandom, sha256, shuffled, systemClock } from '../base/index.ts'
 import { openSession, type Session, type Tensors } from '../engine/index.ts'
 import { type Model, writeModel } from '../onnx/index.ts'
-import { floats } from '../tensor/index.ts'
-import { type Checkpoint, readCheckpoint, writeCheckpoint } from './checkpoint.ts'
+import { floats, type NumericType, type Tensor, toBytes } from '../tensor/index.ts'
+import { readCheckpoint, writeCheckpoint } from './checkpoint.ts'
 import type { Loss } from './losses.ts'
 import { trainableWeights } from './parameters.ts'
 import { recordShapes } from './shapes.ts'
-import { buildStep, LOSS, pack, STATISTICS, type Step, WEIGHTS, withTensors } from './step.ts'
-import { type Method, momentsOf, stepScalars } from './update.ts'
+import { begin, checkpointOf, judged, runKey, type State, stateFeeds, stateOf } from './state.ts'
+import { buildStep, LOSS, STATISTICS, type Step, WEIGHTS, withTensors } from './step.ts'
+import { type Method, stepScalars } from './update.ts'
 
 /** Where training takes its data from. */
 export interface Samples {
@@ -38,7 +39,7 @@ export interface TrainOptions {
   readonly heldOut?: Samples
   /** higher is better, averaged over held-out batches; the negative loss unless given */
   readonly quality?: (outputs: Tensors, feeds: Tensors) => number
-  /** steps between measurements, a twentieth of all unless given */
+  /** steps between measurements (and checkpoints), a twentieth of all unless given */
   readonly measureEvery?: number
   /** measurements without a gain after which training stops; never unless given */
   readonly patience?: number
@@ -73,16 +74,6 @@ export interface Trained {
   readonly ended: 'done' | 'early' | 'interrupted' | 'diverged'
 }
 
-interface State {
-  /** weights, moments and statistics by their input's name */
-  readonly vectors: Readonly<Record<string, Float32Array>>
-  readonly best: Readonly<Record<string, Float32Array>>
-  readonly step: number
-  readonly before: number
-  readonly bestQuality: number
-  readonly sinceBest: number
-}
-
 /**
  * Trains a network and returns it with the weights that were best on held-out samples: never worse there than it began.
  *
@@ -98,7 +89,10 @@ export async function train(model: Model, samples: Samples, options: TrainOption
   const parameters = options.parameters ?? trainableWeights(model.graph)
   const shaped = await recordShapes(model, feeds)
   const step = buildStep(model, shaped, options.losses, parameters, method, options.normalise ?? false)
-  const key = runKey(step, model, samples, options)
+  const { losses, rate, warmup, normalise } = options
+  const data = Object.values(first).map((value) => sha256(toBytes(value as Tensor<NumericType>)))
+  const told = { losses, method, rate, steps, batch, warmup, seed, normalise, count: samples.count, data }
+  const key = runKey(step, model, told)
   const threads = { threads: options.threads ?? 1 }
   const stepper = await openSession(writeModel(step.train), threads)
   const evaluate = await openSession(writeModel(step.evaluate), threads)
@@ -136,9 +130,11 @@ export async function train(model: Model, samples: Samples, options: TrainOption
         [...step.carried].map(([output, input]) => [input, result[output]!.data as Float32Array]),
       )
       state = { ...state, vectors: { ...state.vectors, ...vectors }, step: state.step + 1 }
-      if (heldOut && (state.step % every === 0 || state.step === steps)) {
-        quality = await measure(state.vectors)
-        state = judged(state, quality)
+      if (state.step % every === 0 || state.step === steps) {
+        if (heldOut) {
+          quality = await measure(state.vectors)
+          state = judged(state, quality)
+        }
         if (options.checkpoint) await writeCheckpoint(options.checkpoint, checkpointOf(key, state))
       }
       const msPerStep = (clock.monotonic() - began) / (state.step - begunAt)
@@ -172,28 +168,6 @@ export async function train(model: Model, samples: Samples, options: TrainOption
     await stepper.release()
     await evaluate.release()
   }
-}
-
-async function begin(
-  model: Model,
-  step: Step,
-  method: Method,
-  measure: (vectors: State['vectors']) => Promise<number>,
-): Promise<State> {
-  const { initializers } = model.graph
-  const vectors: Record<string, Float32Array> = { [WEIGHTS]: pack(step.weights, initializers) }
-  for (const name of momentsOf(method)) vectors[name] = new Float32Array(step.weights.length)
-  if (step.statistics.length) vectors[STATISTICS] = pack(step.statistics, initializers)
-  const before = await measure(vectors)
-  return { vectors, best: vectors, step: 0, before, bestQuality: before, sinceBest: 0 }
-}
-
-function judged(state: State, quality: number): State {
-  // a start that cannot be measured (NaN) is worse than anything that can
-  const better = quality > state.bestQuality || (Number.isNaN(state.bestQuality) && Number.isFinite(quality))
-  return better
-    ? { ...state, best: state.vectors, bestQuality: quality, sinceBest: 0 }
-    : { ...state, sinceBest: state.sinceBest + 1 }
 }
 
 async function measureOn(
@@ -241,9 +215,6 @@ function orderOf(count: number, seed: number): readonly number[] {
   return lastOrder.order
 }
 
-const stateFeeds = (vectors: State['vectors']): Tensors =>
-  Object.fromEntries(Object.entries(vectors).map(([name, data]) => [name, floats([data.length], data)]))
-
 const scalars = (method: Method, rate: number, step: number): Tensors =>
   Object.fromEntries(
     Object.entries(stepScalars(method, rate, step)).map(([name, value]) => [name, floats([], [value])]),
@@ -251,39 +222,3 @@ const scalars = (method: Method, rate: number, step: number): Tensors =>
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
 const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
-
-/** Names a run by all that decides how it goes on, so that a checkpoint is never taken up by another one. */
-function runKey(step: Step, model: Model, samples: Samples, options: TrainOptions): string {
-  const { losses, method, rate, steps, batch, warmup, seed, normalise } = options
-  const told = JSON.stringify({ losses, method, rate, steps, batch, warmup, seed, normalise, count: samples.count })
-  const weights = pack(step.weights, model.graph.initializers)
-  return sha256(`${sha256(writeModel(step.train))}${sha256(new Uint8Array(weights.buffer))}${told}`)
-}
-
-const checkpointOf = (key: string, state: State): Checkpoint => ({
-  key,
-  numbers: {
-    step: state.step,
-    before: state.before,
-    bestQuality: state.bestQuality,
-    sinceBest: state.sinceBest,
-  },
-  vectors: {
-    ...state.vectors,
-    ...Object.fromEntries(Object.entries(state.best).map(([name, value]) => [`best:${name}`, value])),
-  },
-})
-
-function stateOf({ numbers, vectors }: Checkpoint): State {
-  const entries = Object.entries(vectors)
-  return {
-    vectors: Object.fromEntries(entries.filter(([name]) => !name.startsWith('best:'))),
-    best: Object.fromEntries(
-      entries.filter(([name]) => name.startsWith('best:')).map(([name, value]) => [name.slice(5), value]),
-    ),
-    step: numbers.step ?? 0,
-    before: numbers.before ?? Number.NaN,
-    bestQuality: numbers.bestQuality ?? Number.NaN,
-    sinceBest: numbers.sinceBest ?? 0,
-  }
-}
