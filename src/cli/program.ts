@@ -5,6 +5,7 @@ import { addCompletion } from './commands/completion.ts'
 import { addDoctor } from './commands/doctor.ts'
 import { addEval } from './commands/eval.ts'
 import { addExport } from './commands/export.ts'
+import { addFrontier } from './commands/frontier.ts'
 import { addInit } from './commands/init.ts'
 import { addInspect } from './commands/inspect.ts'
 import { addModels } from './commands/models.ts'
@@ -42,6 +43,7 @@ export function createProgram(shell: Shell): Command {
     addBuild,
     addProfile,
     addPlan,
+    addFrontier,
     addEval,
     addRun,
     addExport,

@@ -1,9 +1,10 @@
 import type { Command } from 'commander'
-import { BlockscaleError, formatBytes, sha256, writeFileAtomic } from '../../base/index.ts'
+import { BlockscaleError, formatBytes, sha256 } from '../../base/index.ts'
 import { openSession } from '../../engine/index.ts'
 import { withExamples, withJson, withZoo } from '../options.ts'
 import type { Shell } from '../shell.ts'
 import { openSubject, withForm } from '../subject.ts'
+import { writeOut } from '../write-out.ts'
 
 interface ExportFlags {
   readonly zoo: string
@@ -35,7 +36,7 @@ export function addExport(program: Command, shell: Shell): void {
       const bytes = variant!
       const session = await openSession(bytes) // what could not be loaded is not written
       await session.release()
-      await write(options.out, bytes)
+      await writeOut(options.out, bytes)
       const facts = {
         model,
         file: options.out,
@@ -52,14 +53,4 @@ export function addExport(program: Command, shell: Shell): void {
     ['export mobilenetv2 --plan plan.json -o small.onnx', 'what a plan chose'],
     ['export mobilenetv2 --choose b3=int8 -o mixed.onnx', 'any choice'],
   ])
-}
-
-async function write(path: string, bytes: Uint8Array): Promise<void> {
-  try {
-    await writeFileAtomic(path, bytes)
-  } catch (cause) {
-    throw new BlockscaleError('ZOO_NOT_WRITABLE', `cannot write ${path}: ${(cause as Error).message}`, undefined, {
-      cause,
-    })
-  }
 }

@@ -1,11 +1,12 @@
 import { access, copyFile, mkdir, readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Command } from 'commander'
-import { BlockscaleError, sha256, writeFileAtomic } from '../../base/index.ts'
+import { BlockscaleError, sha256 } from '../../base/index.ts'
 import { findModel } from '../../zoo/index.ts'
 import { withExamples, withJson } from '../options.ts'
 import type { Shell } from '../shell.ts'
 import { guessedCard, naming } from '../subject.ts'
+import { writeOut } from '../write-out.ts'
 
 /** `blockscale init` */
 export function addInit(program: Command, shell: Shell): void {
@@ -36,7 +37,7 @@ export function addInit(program: Command, shell: Shell): void {
         await copyFile(file, join(folder, basename(file)))
       }
       const written = { ...card, id, file: basename(file), sha256: sha256(bytes) }
-      await writeFileAtomic(target, `${JSON.stringify(written, null, 2)}\n`)
+      await writeOut(target, `${JSON.stringify(written, null, 2)}\n`)
       if (options.json) return shell.json({ model: id, file: target, guessed, card: written })
       shell.line(`${target} was written. This was guessed:`)
       for (const each of guessed) shell.line(`  ${each}`)

@@ -1,7 +1,7 @@
 import { mkdir, stat } from 'node:fs/promises'
 import { basename, extname, join } from 'node:path'
 import type { Command } from 'commander'
-import { asBlockscaleError, BlockscaleError, writeFileAtomic } from '../../base/index.ts'
+import { asBlockscaleError, BlockscaleError } from '../../base/index.ts'
 import { openSession } from '../../engine/index.ts'
 import { type Answer, type AnswerJson, answerJson, answerPicture, drawAnswer, openDataset } from '../../tasks/index.ts'
 import { decodePicture, type Picture } from '../../tensor/index.ts'
@@ -9,6 +9,7 @@ import { withExamples, withJson, withZoo } from '../options.ts'
 import type { Shell } from '../shell.ts'
 import { openSubject, type Subject, withForm } from '../subject.ts'
 import { figure } from '../table.ts'
+import { writeOut } from '../write-out.ts'
 
 interface RunFlags {
   readonly zoo: string
@@ -39,7 +40,7 @@ export function addRun(program: Command, shell: Shell): void {
             const started = performance.now()
             const answer = await answerPicture(picture, subject.card, (feeds) => session.run(feeds), subject.size)
             const latencyMs = performance.now() - started
-            if (target) await writeFileAtomic(target(path), await drawAnswer(picture, answer))
+            if (target) await writeOut(target(path), await drawAnswer(picture, answer))
             const facts = { picture: path, latencyMs: Number(latencyMs.toFixed(3)) }
             const json = await answerJson(answer)
             if (options.json) answers.push({ ...facts, ...sizeOf(picture, json), ...json })
