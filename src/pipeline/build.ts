@@ -40,6 +40,8 @@ export interface BuildReport {
 
 /** Share of a time limit that the making of descendants may take; the rest is for measuring them. */
 const MAKING_SHARE = 0.55
+/** Share of a time limit after which no other input size is begun. */
+const SIZES_SHARE = 0.7
 /** Combinations at other input sizes, whose prediction shares most with that at the own size. */
 const FEWER = { fitted: 10, checked: 3 }
 /** An input size at which the original keeps less of its quality than this is not worth a profile. */
@@ -83,7 +85,11 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
       const profile = await profileAt(state, all, own!)
       const offered = withoutDominated(all, profile)
       const profiles = [profile]
-      for (const size of smaller) profiles.push(await profileAt(state, offered, size))
+      for (const size of smaller) {
+        if (options.timeLimitMs && Date.now() - started > options.timeLimitMs * SIZES_SHARE) {
+          progress.note(`no time was left for the input size ${size.join('×')}`)
+        } else profiles.push(await profileAt(state, offered, size))
+      }
       const useful = profiles.filter(({ evaluations }) => isUseful(evaluations, profile.evaluations))
       const manifest = { ...offered, sizes: useful.map(({ size }) => size) }
       await zoo.writeManifest(manifest)

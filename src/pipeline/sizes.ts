@@ -2,7 +2,7 @@ import type { Size } from '../profiles/index.ts'
 import { firstInput, type ModelCard } from '../tasks/index.ts'
 
 /** Shares of the card's input size that are tried as smaller variants; sides are rounded to what strides divide. */
-const SHARES = [6 / 7, 5 / 7, 4 / 7] as const
+const SHARES = [6 / 7, 5 / 7] as const
 const STRIDE = 32
 const LEAST_SIDE = 96
 

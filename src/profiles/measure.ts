@@ -36,8 +36,8 @@ const EFFORT: Effort = { leastRounds: 9, mostRounds: 30, sliceMs: 20 }
 /** Sessions that are compared at once; more would not fit into the memory of a small machine. */
 const GROUP_BYTES = 400e6
 /** Small networks are loaded several times, so that the noise of the process (some 0.3 MB) is shared among them. */
-const COUNTED_BYTES = 8e6
-const MOST_COPIES = 16
+const COUNTED_BYTES = 6e6
+const MOST_COPIES = 8
 
 /**
  * Measures all descendants of blocks on this machine: latency in milliseconds with one thread, memory, load time.
