@@ -199,9 +199,12 @@ function fusedFile(manifest: Manifest, chain: readonly Unit[]): ZooFile {
 
 const isBaseSize = ({ sizes }: Manifest, size: Size): boolean => (sizes[0] ?? size).join() === size.join()
 
-/** A border value at an input size: what the manifest says holds for the model's own size. A free batch is 1. */
+/** A border value at an input size: what the manifest says holds for the model's own size. A free batch, `N`, is 1. */
 function portOf({ name, fact }: BorderValue, base: boolean): PortFact {
-  const known = (dim: number | string | null, i: number) => (typeof dim === 'number' && base ? dim : i === 0 ? 1 : null)
+  const known = (dim: number | string | null, i: number) => {
+    if (typeof dim === 'number') return base || (i === 0 && dim === 1) ? dim : null
+    return dim === 'N' ? 1 : null
+  }
   return { name, type: fact.type, dims: (fact.dims ?? []).map(known) }
 }
 
