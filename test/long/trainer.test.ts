@@ -14,8 +14,6 @@ describeWithAssets('the gradient of a whole real network foretells its loss', (a
     ['ultraface-rfb-320', [3, 240, 320]],
     ['fastestdet', [3, 352, 352]],
     ['deeplabv3-257', [3, 257, 257]],
-    ['structure/light_squeezenet', [3, 224, 224]],
-    ['structure/light_inception_v1', [3, 224, 224]],
     ['ppocrv3-det', [3, 160, 160]],
   ] as const)('%s', async (name, dims) => {
     expect(await wholeGradientError(`${assets}/models/${name}.onnx`, dims)).toBeLessThan(0.03)
