@@ -1,5 +1,6 @@
 export { type AppOptions, createApp } from './app.ts'
 export * from './client.ts'
+export { checkExposure } from './guard.ts'
 export { defaultLimits, type Limits } from './limits.ts'
 export { createLogger } from './log.ts'
 export { type ServeOptions, type Serving, serve } from './serve.ts'

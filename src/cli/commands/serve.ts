@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import { openRuntime } from '../../runtime/index.ts'
-import { createLogger, type Serving, serve } from '../../server/index.ts'
+import { checkExposure, createLogger, type Serving, serve } from '../../server/index.ts'
 import { openZoo } from '../../zoo/index.ts'
 import { bytes, list, oneOf, option, wholeNumber, withExamples, withJson, withZoo } from '../options.ts'
 import type { Shell } from '../shell.ts'
@@ -64,6 +64,7 @@ export async function serveZoo(
   options: ServeFlags,
   models: readonly string[] | undefined,
 ): Promise<void> {
+  checkExposure(options.host, options.token) // before anything is opened or loaded
   shell.endsItself = true
   const logger = createLogger(options.log)
   const { memory, workers, token, host, port } = options

@@ -1,5 +1,7 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Command } from 'commander'
-import { BlockscaleError, formatDuration, type ModelId, sha256OfFile } from '../../base/index.ts'
+import { BlockscaleError, formatDuration, type ModelId, type Progress, sha256OfFile } from '../../base/index.ts'
 import { build } from '../../pipeline/index.ts'
 import { findModel, listModels, openZoo, type Zoo } from '../../zoo/index.ts'
 import { duration, option, withExamples, withJson, withZoo } from '../options.ts'
@@ -12,7 +14,7 @@ export function addStart(program: Command, shell: Shell): void {
   const command = program
     .command('start')
     .description('prepare the models that ship with the package, where that is not done yet, and serve them')
-    .addOption(option('--time-limit <t>', 'for preparing one model', duration).default(60_000, '1m'))
+    .addOption(option('--time-limit <t>', 'for preparing one model', duration).default(30_000, '30s'))
     .action(async (options: ServeFlags & { timeLimit: number }) => {
       shell.whenInterrupted = 'what is prepared is kept, and the next start goes on from there'
       await serveZoo(shell, options, await prepare(shell, options.zoo, options.timeLimit))
@@ -40,7 +42,7 @@ async function prepare(shell: Shell, zooFolder: string, timeLimitMs: number): Pr
     const found = await findModel(id, { zoo: zooFolder })
     if (await isBuilt(zoo, id, found.file)) continue
     shell.note(`${shell.style.bold(id)}  ${found.card?.title ?? ''}  (${i + 1} of ${shipped.length})`)
-    const report = await build(zoo, found, { timeLimitMs, progress: shell.progress })
+    const report = await build(zoo, found, { timeLimitMs, progress: stepsOnly(shell.progress) })
     await rememberPictures(zoo, report.manifest, { folder: found.folder })
     built++
     shell.note(
@@ -51,8 +53,17 @@ async function prepare(shell: Shell, zooFolder: string, timeLimitMs: number): Pr
   return shipped.map(({ id }) => id)
 }
 
+/** A first start is no place for the name of every descendant. */
+const stepsOnly = (progress: Progress): Progress => ({
+  step: (name, total) => progress.step(name, total),
+  advance: (done) => progress.advance(done),
+  note() {},
+})
+
 async function isBuilt(zoo: Zoo, model: ModelId, file: string): Promise<boolean> {
   if (!(await zoo.models()).includes(model)) return false
+  // Notes of a build that did not come to its end: what it wrote is there, what it measured is not.
+  if (existsSync(join(zoo.dir, model, 'build.json'))) return false
   const manifest = await zoo.manifest(model).catch((error: unknown) => {
     if (error instanceof BlockscaleError && error.code === 'ZOO_DAMAGED') return undefined
     throw error

@@ -1,0 +1,80 @@
+import type { Argument, Command, Option } from 'commander'
+
+/** All commands as a page of Markdown, from the same descriptions that `--help` prints. */
+export function commandReference(program: Command): string {
+  const head = `# Commands
+
+\`blockscale <command> [options]\`. \`blockscale help <command>\` prints what is written here.
+
+- \`--json\` prints JSON on standard output and nothing else there; progress and notes go to standard error.
+- \`--zoo DIR\` is the folder of built models; \`zoo\` unless given.
+- Sizes are written \`64MB\`, \`64MiB\`, \`512kB\`; durations \`500ms\`, \`90s\`, \`10m\`.
+- A model is named by its id, the folder of its \`model.json\`, or a bare \`.onnx\` file, which is known by its file name without the ending.
+- Errors go to standard error as \`error: …\` with a \`hint: …\`; with \`--json\` as \`{"error":{"code","message","hint"}}\`. [errors.md](errors.md) lists them.
+
+| exit code | means |
+|---|---|
+| 0 | done |
+| 1 | failed |
+| 2 | wrong use: an unknown command or option, a value that makes no sense |
+| 3 | no plan fits; \`plan --json\` then prints which limit, and what it would take |
+| 130 | interrupted; nothing is half-written, and the next build goes on from there |
+`
+  return [head, ...program.commands.map(section)].join('\n')
+}
+
+function section(command: Command): string {
+  const usage = `blockscale ${command.name()} ${command.usage()}`
+  const described = command.registeredArguments.filter(({ description }) => description)
+  const rows = [
+    ...described.map((each) => row(argumentName(each), each.description, each.defaultValue)),
+    ...command.options
+      .filter(({ hidden }) => !hidden)
+      .map((each) => row(each.flags, each.description, defaultOf(each), each.envVar)),
+  ]
+  const examples = examplesOf(command)
+  return `## ${command.name()}
+
+${sentence(command.description())}
+
+\`\`\`
+${usage}
+\`\`\`
+${rows.length > 0 ? `\n| option | |\n|---|---|\n${rows.join('\n')}\n` : ''}${examples ? `\n\`\`\`bash\n${examples}\n\`\`\`\n` : ''}`
+}
+
+const argumentName = (argument: Argument): string => {
+  const name = `${argument.name()}${argument.variadic ? '…' : ''}`
+  return argument.required ? `<${name}>` : `[${name}]`
+}
+
+const defaultOf = ({ defaultValue, defaultValueDescription }: Option): unknown =>
+  defaultValueDescription ?? defaultValue
+
+function row(name: string, description: string, standard: unknown, variable?: string): string {
+  const more = [standard === undefined ? '' : `default ${standard}`, variable ? `or the variable ${variable}` : '']
+  const notes = more.filter(Boolean).join('; ')
+  return `| \`${name}\` | ${description.replaceAll('|', '\\|')}${notes ? ` (${notes})` : ''} |`
+}
+
+const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`
+
+/** What `withExamples` added after the help. */
+function examplesOf(command: Command): string {
+  let text = ''
+  command.configureOutput({
+    writeOut: (part) => {
+      text += part
+    },
+  })
+  command.outputHelp()
+  const at = text.indexOf('\nExamples:\n')
+  return at < 0
+    ? ''
+    : text
+        .slice(at + '\nExamples:\n'.length)
+        .split('\n')
+        .filter((line) => line.trim() !== '')
+        .map((line) => line.replace(/^ {2}\$ /, ''))
+        .join('\n')
+}
