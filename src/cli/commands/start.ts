@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { Command } from 'commander'
 import { BlockscaleError, formatDuration, type ModelId, type Progress, sha256OfFile } from '../../base/index.ts'
 import { build } from '../../pipeline/index.ts'
+import { checkExposure } from '../../server/index.ts'
 import { findModel, listModels, openZoo, type Zoo } from '../../zoo/index.ts'
 import { duration, option, withExamples, withJson, withZoo } from '../options.ts'
 import { rememberPictures } from '../pictures.ts'
@@ -16,6 +17,7 @@ export function addStart(program: Command, shell: Shell): void {
     .description('prepare the models that ship with the package, where that is not done yet, and serve them')
     .addOption(option('--time-limit <t>', 'for preparing one model', duration).default(30_000, '30s'))
     .action(async (options: ServeFlags & { timeLimit: number }) => {
+      checkExposure(options.host, options.token)
       shell.whenInterrupted = 'what is prepared is kept, and the next start goes on from there'
       await serveZoo(shell, options, await prepare(shell, options.zoo, options.timeLimit))
     })
