@@ -46,4 +46,8 @@ const summary = {
 }
 console.table(steps)
 console.log(summary)
-await writeResult(`build-${found.id}`, [summary, ...steps])
+await writeResult(
+  `build-${found.id}`,
+  [summary, ...steps],
+  `npx tsx bench/build.ts ${found.id}.onnx <new zoo> <images> <validation>`,
+)

@@ -117,7 +117,7 @@ for (const { size } of sized) {
   }
 }
 console.table(rows.map(({ choices: _, ...row }) => row))
-await writeResult(`frontier-${name}`, rows)
+await writeResult(`frontier-${name}`, rows, `npx tsx bench/frontier.ts <zoo> ${name} <images> <validation>`)
 
 function round(value: number): number {
   return Math.round(value * 1e4) / 1e4

@@ -94,4 +94,8 @@ const summary = {
 console.table(rows.map(({ choices: _, ...row }) => row))
 console.log(summary)
 store.close()
-await writeResult(`prediction-${name}`, [summary])
+await writeResult(
+  `prediction-${name}`,
+  [summary],
+  `npx tsx bench/prediction.ts <zoo> ${name} <images> <validation> ${wanted}`,
+)
