@@ -1,4 +1,4 @@
-import type { Matters, VariantProgram } from './compile.ts'
+import type { Matters, VariantProgram } from './program.ts'
 
 /** How many kept choices a new one is compared with in the general case; more would only drop a few more. */
 const COMPARED = 2000
