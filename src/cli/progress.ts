@@ -94,7 +94,8 @@ function standing({ total, start, done }: Step, now: number): string {
   const parts = [total === undefined ? (done > 0 ? count(done) : '') : `${count(done)}/${count(total)}`]
   if (elapsed > SETTLED_MS && done > 0) {
     parts.push(rate((done / elapsed) * 1000))
-    if (total !== undefined && total > done) parts.push(`${formatDuration((elapsed / done) * (total - done))} left`)
+    if (total !== undefined && total > done && done >= Math.min(3, total / 10))
+      parts.push(`${formatDuration((elapsed / done) * (total - done))} left`)
   } else if (elapsed > SETTLED_MS) parts.push(formatDuration(elapsed))
   return parts.filter(Boolean).join('  ')
 }

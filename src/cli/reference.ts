@@ -20,8 +20,46 @@ export function commandReference(program: Command): string {
 | 3 | no plan fits; \`plan --json\` then prints which limit, and what it would take |
 | 130 | interrupted; nothing is half-written, and the next build goes on from there |
 `
-  return [head, ...program.commands.map(section)].join('\n')
+  return [head, ...program.commands.map(section), SHAPES].join('\n')
 }
+
+const SHAPES = `## What --json prints
+
+\`plan\`; where no plan fits, \`status\` is \`infeasible\` and \`infeasible\` says by how much:
+
+\`\`\`jsonc
+{ "status": "optimal",                       // feasible: the bound was not closed in time
+  "objective": 0.0213, "bound": 0.0213, "gap": 0, "solveMs": 11,
+  "models": [ { "model": "mobilenetv2", "inputSize": [224, 224],
+      "choices": [ { "block": "b0", "descendant": "int8" } ],
+      "predicted": { "quality": 0.71, "qualityLow": 0.70, "latencyMs": 3.1, "memoryBytes": 4100000 },
+      "verified":  { "quality": 0.709, "latencyMs": 3.2, "memoryBytes": 4090000 } } ],   // with --verify
+  "totals": { "memoryBytes": 4100000, "cores": 0.05 },
+  "binding": ["memory"],
+  "infeasible": { "constraint": "memory", "needs": 1900000, "has": 1000000 } }
+\`\`\`
+
+\`eval\`: \`{"model", "metric", "quality", "fidelity", "latencyMs", "memoryBytes", "images"}\`.
+
+\`run\`: a list with one entry for each picture that could be read: \`picture\` (its path), \`latencyMs\`, \`width\` and \`height\`, and the
+answer of the task: \`labels\`, \`boxes\`, \`classes\` with \`mask\`, \`image\`, or \`outputs\`. Masks and images are PNG in base64.
+
+\`frontier\`: \`model\`, \`original\`, and the lists \`latency\` and \`memory\` of points, each with \`quality\`, \`qualityLow\`, \`latencyMs\`,
+\`memoryBytes\`, \`inputSize\` and \`choices\`.
+
+\`models\`, \`inspect\`, \`profile\`, \`doctor\` and \`bench\` without a name: a list of rows. \`serve\` and \`start\`: \`{"url", "port", "models"}\`, once they listen.
+
+A problem file for \`plan --problem\`; \`weight\`, \`rate\`, the limits, \`current\`, \`swapMs\`, \`objective\` and \`timeLimitMs\` may be left out, and
+\`"variants": [{"id", "blocks"}]\` may stand in place of \`blocks\`:
+
+\`\`\`json
+{ "memoryBytes": 64e6, "cores": 2, "utilisation": 0.9,
+  "models": [ { "id": "m0", "quality": 0.72, "weight": 1, "maxLatencyMs": 20, "rate": 15, "minQuality": 0.6,
+      "blocks": [ { "id": "b0", "current": "d0",
+          "choices": [ { "id": "d0", "loss": 0.0, "latencyMs": 2.1, "memoryBytes": 1200000, "swapMs": 1.0 } ] } ] } ],
+  "objective": "quality", "timeLimitMs": 1000 }
+\`\`\`
+`
 
 function section(command: Command): string {
   const usage = `blockscale ${command.name()} ${command.usage()}`

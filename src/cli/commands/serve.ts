@@ -15,6 +15,7 @@ export interface ServeFlags {
   readonly memory?: number
   readonly workers?: number
   readonly token?: string
+  readonly trace?: string
   readonly log: (typeof levels)[number]
 }
 
@@ -32,6 +33,12 @@ export const withServing = (command: Command, log: ServeFlags['log']): Command =
       ),
     )
     .addOption(new Option('--token <secret>', 'what clients send as `Authorization: Bearer …`').env('BLOCKSCALE_TOKEN'))
+    .addOption(
+      new Option(
+        '--trace <file>',
+        'replay readings of the device (JSON) in place of its own: for tests and demonstrations',
+      ),
+    )
     .addOption(
       option('--log <level>', `${levels.join(', ')}; on standard error`, (name) => oneOf(name, levels)).default(log),
     )
@@ -67,12 +74,13 @@ export async function serveZoo(
   checkExposure(options.host, options.token) // before anything is opened or loaded
   shell.endsItself = true
   const logger = createLogger(options.log)
-  const { memory, workers, token, host, port } = options
+  const { memory, workers, token, trace, host, port } = options
   const runtime = await openRuntime({
     zoo: options.zoo,
     models,
     workers,
     log: logger,
+    control: trace === undefined ? 'device' : { trace },
     ...(memory === undefined ? {} : { budget: { memoryBytes: memory } }),
   })
   let serving: Serving

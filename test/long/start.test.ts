@@ -1,0 +1,51 @@
+import { spawn } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+
+const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+let folder: string
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'blockscale-start-'))
+})
+afterAll(() => rm(folder, { recursive: true, force: true }))
+
+/** Starts it in an empty folder, waits until it serves, asks for the plan, stops it. */
+async function start() {
+  const began = Date.now()
+  const child = spawn(
+    process.execPath,
+    ['--import', import.meta.resolve('tsx'), main, 'start', '--port', '0', '--json'],
+    {
+      cwd: folder,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  )
+  let stdout = ''
+  await new Promise<void>((resolve, reject) => {
+    child.stdout.on('data', (text) => {
+      stdout += text
+      if (stdout.trimEnd().endsWith('}')) resolve()
+    })
+    child.once('exit', (code) => reject(new Error(`it ended with ${code}`)))
+  })
+  const ms = Date.now() - began
+  const { url } = JSON.parse(stdout) as { url: string }
+  const plan = (await (await fetch(`${url}/v1/plan`)).json()) as { models: { model: string }[] }
+  const code = await new Promise((resolve) => {
+    child.once('exit', resolve)
+    child.kill('SIGINT')
+  })
+  return { ms, code, models: plan.models.map(({ model }) => model) }
+}
+
+test('the first start prepares what ships with the package, the second one is instant', async () => {
+  const first = await start()
+  expect(first.code).toBe(0)
+  expect(first.models.length).toBeGreaterThanOrEqual(3)
+  const second = await start()
+  expect(second).toMatchObject({ code: 0, models: first.models })
+  expect(second.ms).toBeLessThan(first.ms / 4)
+})
