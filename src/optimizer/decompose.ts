@@ -9,21 +9,33 @@ export interface DecomposeOptions {
   readonly pool?: Pool | undefined
   /** stop as soon as a plan costs no more than this, or none can */
   readonly target?: number | undefined
+  /** cost of a plan known elsewhere: dearer ones are of no interest, and need not be found */
+  readonly cutoff?: number | undefined
+  /** attempts to close the gap, at most; all of them unless given */
+  readonly attempts?: number | undefined
   /** on the clock of `performance.now()` */
   readonly deadline: number
 }
 
 export interface Outcome {
-  /** undefined: no plan was found; with `lower` infinite there is none */
+  /** undefined: no plan was found (below the cutoff); with `lower` infinite there is none */
   readonly configs: readonly Config[] | undefined
   readonly cost: number
   readonly lower: number
   readonly pool: Pool
+  /** prices of the rows, the bound that they alone prove, and the least reduced cost of each model at them */
   readonly duals: Float64Array
+  readonly root: number
+  readonly leastReduced: Float64Array
+  /** the least latency of each model that loads a core */
+  readonly leastLatency: Float64Array
 }
 
 /** Relative gap at which a plan counts as optimal. */
-export const ENOUGH = 1e-4
+const ENOUGH = 1e-4
+
+/** Whether a plan of this cost counts as optimal. */
+export const isEnough = (cost: number, lower: number): boolean => cost - lower <= ENOUGH * Math.abs(cost)
 
 /** Attempts to close the gap. The first is made even when the gap is small enough: mostly it is cheap, and makes plans exact. */
 const ATTEMPTS: readonly CloseOptions[] = [
@@ -40,11 +52,12 @@ const ATTEMPTS: readonly CloseOptions[] = [
  * bound. What is left of the gap is closed by listing every configuration whose reduced cost lies within it and choosing one for
  * each model. When everything listed was all there is, the plan is optimal; otherwise the bound says how far it can be.
  */
-export function decompose(program: Program, rows: Rows, { pool, target, deadline }: DecomposeOptions): Outcome {
-  const standing = new Standing(program, rows, pool)
+export function decompose(program: Program, rows: Rows, options: DecomposeOptions): Outcome {
+  const { pool, target, cutoff, deadline } = options
+  const standing = new Standing(program, rows, pool, cutoff)
   const reached = () =>
     target !== undefined && ((standing.best !== undefined && standing.cost <= target) || standing.lower > target)
-  const stop = () => standing.isOptimal() || reached() || performance.now() > deadline
+  const stop = () => standing.isSettled() || reached() || performance.now() > deadline
   const outcome = (lower: number): Outcome => ({
     configs: standing.best,
     cost: standing.cost,
@@ -55,6 +68,9 @@ export function decompose(program: Program, rows: Rows, { pool, target, deadline
       plan: standing.best,
     },
     duals: standing.duals,
+    root: standing.root,
+    leastReduced: standing.leastReduced,
+    leastLatency: standing.leastLatency,
   })
   const none = () => outcome(Number.POSITIVE_INFINITY)
 
@@ -67,9 +83,9 @@ export function decompose(program: Program, rows: Rows, { pool, target, deadline
     seed(standing, free, pool?.duals)
     if (!generate(standing, stop)) return none()
   }
-  for (const attempt of ATTEMPTS) {
-    if (stop() || (attempt !== ATTEMPTS[0] && standing.cost - standing.lower <= ENOUGH * Math.abs(standing.cost))) break
+  for (const attempt of ATTEMPTS.slice(0, options.attempts)) {
+    if (stop() || (attempt !== ATTEMPTS[0] && isEnough(standing.ceiling(), standing.lower))) break
     closeGap(standing, attempt)
   }
-  return outcome(standing.isOptimal() ? standing.cost : Math.min(standing.lower, standing.cost))
+  return outcome(standing.isSettled() ? standing.ceiling() : Math.min(standing.lower, standing.ceiling()))
 }

@@ -10,6 +10,8 @@ export interface Rows {
   readonly memory: number
   /** positions of the load rows that each model takes part in */
   readonly loads: readonly (readonly number[])[]
+  /** when every model is bound to a core: the row of each core */
+  readonly cores?: readonly number[] | undefined
 }
 
 /** Memory, and one row for all cores together: what a plan must keep whatever core each model runs on. */
@@ -25,10 +27,16 @@ export function sharedRows(program: Program): Rows {
 export function placedRows(program: Program, cores: readonly number[]): Rows {
   const shared = sharedRows(program)
   const limits = [...shared.limits]
+  // When every model is bound, the rows of the cores say all that the common row says.
+  const isWhole = cores.every((core, m) => core >= 0 || shared.loads[m]!.length === 0)
+  if (isWhole) limits.length = shared.memory + 1
   const first = limits.length
   limits.push(...(program.coreLimits ?? []))
-  const loads = shared.loads.map((own, m) => (own.length === 0 || cores[m]! < 0 ? own : [...own, first + cores[m]!]))
-  return { limits, memory: shared.memory, loads }
+  const loads = shared.loads.map((own, m) =>
+    own.length === 0 || cores[m]! < 0 ? own : [...(isWhole ? [] : own), first + cores[m]!],
+  )
+  const rows = { limits, memory: shared.memory, loads }
+  return isWhole ? { ...rows, cores: program.coreLimits?.map((_, core) => first + core) } : rows
 }
 
 /** Adds `times` what a configuration uses of each row. */

@@ -19,6 +19,8 @@ export class Standing {
   readonly pool: readonly Map<string, Config>[]
   best: readonly Config[] | undefined
   cost = Number.POSITIVE_INFINITY
+  /** cost of a plan known elsewhere; dearer ones are of no interest */
+  readonly cutoff: number
   /** no plan costs less */
   lower = Number.NEGATIVE_INFINITY
   /** the bound that the prices below prove by themselves; `lower` may be better by what was listed and ruled out */
@@ -28,12 +30,13 @@ export class Standing {
   leastReduced: Float64Array
   /** what each model uses at least; filled where a row looks at it */
   private readonly leastMemory: Float64Array
-  private readonly leastLatency: Float64Array
+  readonly leastLatency: Float64Array
   private readonly limits: Float64Array
 
-  constructor(program: Program, rows: Rows, pool: Pool | undefined) {
+  constructor(program: Program, rows: Rows, pool: Pool | undefined, cutoff = Number.POSITIVE_INFINITY) {
     this.program = program
     this.rows = rows
+    this.cutoff = cutoff
     this.pool = program.models.map((_, m) => new Map((pool?.configs[m] ?? []).map((config) => [keyOf(config), config])))
     this.limits = Float64Array.from(rows.limits)
     this.duals = new Float64Array(rows.limits.length)
@@ -42,16 +45,23 @@ export class Standing {
     this.leastLatency = new Float64Array(program.models.length)
   }
 
-  /** How much less a better plan could cost, judged by `bound`: it costs at least that, and one step less than the best. */
+  /** How much less a plan could cost than what is known, judged by `bound`: it costs at least that, and a step less. */
   gap(bound = this.lower): number {
-    if (!this.best) return Number.POSITIVE_INFINITY
-    const noise = 1e-12 * Math.abs(this.cost)
+    const known = this.ceiling()
+    if (known === Number.POSITIVE_INFINITY) return known
+    const noise = 1e-12 * Math.abs(known)
     const step = this.program.costStep
-    return this.cost - bound - Math.max(noise, step - Math.max(noise, 1e-6 * step))
+    return known - bound - Math.max(noise, step - Math.max(noise, 1e-6 * step))
   }
 
-  isOptimal(): boolean {
-    return this.best !== undefined && this.gap() <= 0
+  /** A plan is of interest only when it costs less than this. */
+  ceiling(): number {
+    return Math.min(this.cost, this.cutoff)
+  }
+
+  /** Whether nothing better is left to find. */
+  isSettled(): boolean {
+    return this.gap() <= 0
   }
 
   keep(m: number, config: Config): void {
@@ -76,7 +86,7 @@ export class Standing {
 
   /** Makes a plan of these configurations, as good as single and double exchanges can make it, and offers it. */
   offerImproved(configs: readonly Config[]): void {
-    const gapOf = (cost: number) => Math.min(cost, this.cost) - this.lower
+    const gapOf = (cost: number) => Math.min(cost, this.ceiling()) - this.lower
     const better = improve(this.program, this.rows, this.duals, configs, gapOf)
     if (better) this.offer(better)
   }

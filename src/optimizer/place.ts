@@ -1,0 +1,265 @@
+import { assignments, everyAssignment } from './assign.ts'
+import type { Program } from './compile.ts'
+import { type DecomposeOptions, decompose, isEnough, type Outcome } from './decompose.ts'
+import { enumerate } from './enumerate.ts'
+import { fillCore, joinCores, type Menu } from './fill-cores.ts'
+import { pack } from './pack.ts'
+import { PARTITIONED, partition } from './partition.ts'
+import type { Config } from './price.ts'
+import { placedRows, pricesFor, sharedRows } from './rows.ts'
+
+/** A plan with a core for each model. */
+export interface Placed {
+  readonly configs: readonly Config[]
+  readonly cores: readonly number[]
+  readonly cost: number
+}
+
+/** The gaps looked into, as shares of the cost, and the assignments filled for each: a small gap is quickly looked through. */
+const GAPS = [
+  { share: 1e-4, tried: 40 },
+  { share: 4e-4, tried: 20 },
+  { share: 1.6e-3, tried: 8 },
+  { share: 6.4e-3, tried: 4 },
+  { share: 0.025, tried: 4 },
+] as const
+/** Configurations listed and ways kept in all; the more models, the fewer of each. */
+const LISTED = 8000
+/** Partial placements that are solved, at most. */
+const NODES = 100
+/** Up to so many models, every assignment is solved, until nothing better is left. */
+const FEW_MODELS = 5
+
+/** Models bound to cores so far (-1: free), what is known of the plans that remain, and the bound on them. */
+interface Node {
+  readonly cores: readonly number[]
+  readonly outcome: Outcome
+  readonly lower: number
+}
+
+/**
+ * Finds the cheapest plan whose models can be placed on the cores, when the cheapest plan of all (the root) cannot.
+ *
+ * First good assignments for the loads of the root's plan, each core filled by itself. Then, for few models, every way to divide
+ * them among the cores. What is left is branch and bound: models are bound to cores one by one, the largest first.
+ */
+export function place(program: Program, limits: readonly number[], options: DecomposeOptions, root: Outcome) {
+  return new Placement(program, limits, options, root).run()
+}
+
+class Placement {
+  readonly program: Program
+  readonly limits: readonly number[]
+  readonly options: DecomposeOptions
+  readonly root: Outcome
+  best: Placed | undefined
+  lower: number
+  private solved = 0
+
+  constructor(program: Program, limits: readonly number[], options: DecomposeOptions, root: Outcome) {
+    this.program = program
+    this.limits = limits
+    this.options = options
+    this.root = root
+    this.lower = root.lower
+  }
+
+  run(): { readonly best: Placed | undefined; readonly lower: number } {
+    const free = this.program.models.map(() => -1)
+    this.settle(free, this.root.configs)
+    if (this.isFew()) this.tryEvery()
+    else this.tryGaps()
+    return { best: this.best, lower: Math.min(this.lower, this.best?.cost ?? Number.POSITIVE_INFINITY) }
+  }
+
+  /** Few models: every assignment, each solved as far as it can beat the best. */
+  tryEvery(): void {
+    if (this.isDone()) return
+    const { program, limits, root } = this
+    const loads = this.loadsOf(root.configs!)
+    const lightest = program.models.map((model, m) => (model.loadRate > 0 ? root.leastLatency[m]! * model.loadRate : 0))
+    const loaded = program.models.flatMap((model, m) => (model.loadRate > 0 ? [m] : []))
+    const only = (values: readonly number[]) => loaded.map((m) => values[m]!)
+    let lower = Number.POSITIVE_INFINITY
+    for (const own of everyAssignment(only(loads), only(lightest), limits)) {
+      if (this.isDone()) {
+        lower = Math.min(lower, this.lower)
+        break
+      }
+      const cores = program.models.map(() => -1)
+      loaded.forEach((m, i) => {
+        cores[m] = own[i]!
+      })
+      const { outcome } = this.solve(cores)
+      this.settle(cores, outcome.configs)
+      lower = Math.min(lower, outcome.lower)
+    }
+    this.lower = Math.max(this.lower, lower)
+  }
+
+  /** More models: within a small gap of the bound first, which is quick, then within larger ones. */
+  tryGaps(): void {
+    for (const { share, tried } of GAPS) {
+      const gap = this.root.cost - this.root.root + share * Math.abs(this.root.cost)
+      if (this.isDone() || (this.best && this.best.cost - this.root.root <= gap)) break
+      if (this.loadedCount() <= PARTITIONED) this.divide(gap)
+      else this.fillAssignments(gap, tried)
+    }
+    if (!this.isDone() && !this.best) this.solveAssignments()
+    if (!this.isDone() && !this.best) this.branch()
+  }
+
+  loadedCount(): number {
+    return this.program.models.filter((model) => model.loadRate > 0).length
+  }
+
+  isFew(): boolean {
+    return this.loadedCount() <= FEW_MODELS
+  }
+
+  isDone(): boolean {
+    const { target, deadline } = this.options
+    if (this.lower === Number.POSITIVE_INFINITY || performance.now() > deadline) return true
+    if (!this.best) return false
+    if (target !== undefined && this.best.cost <= target) return true
+    if (this.best.cost - this.lower <= 1e-12 * Math.abs(this.best.cost)) return true
+    return !this.isFew() && isEnough(this.best.cost, this.lower)
+  }
+
+  /** Places the models of a plan where that is possible; `cores` are settled already. */
+  settle(cores: readonly number[], configs: readonly Config[] | undefined): boolean {
+    if (!configs) return false
+    const packing = pack(this.loadsOf(configs), this.limits, cores)
+    if (!packing.cores) return false
+    const cost = configs.reduce((sum, config) => sum + config.cost, 0)
+    if (!this.best || cost < this.best.cost) this.best = { configs, cores: packing.cores, cost }
+    return true
+  }
+
+  loadsOf(configs: readonly Config[]): number[] {
+    return configs.map((config, m) => config.latency * this.program.models[m]!.loadRate)
+  }
+
+  /** Configurations near enough to the root's prices that a plan of them can cost no more than `root + gap`. */
+  menu(gap: number): { readonly menu: Menu; readonly loadPrice: number } {
+    const { program, root } = this
+    const rows = sharedRows(program)
+    const { duals, leastReduced } = root
+    const loadRow = rows.loads.find((own) => own.length > 0)?.[0]
+    const room = {
+      memory: Number.POSITIVE_INFINITY,
+      latency: Number.POSITIVE_INFINITY,
+      memoryMatters: rows.memory >= 0,
+      latencyMatters: true,
+    }
+    const menu = {
+      program,
+      lists: program.models.map((model, m) =>
+        enumerate(model, pricesFor(rows, model, m, duals), leastReduced[m]! + gap, room, this.cap()),
+      ),
+      memoryPrice: rows.memory >= 0 ? duals[rows.memory]! : 0,
+      least: leastReduced,
+      root: root.root,
+      gap,
+    }
+    return { menu, loadPrice: loadRow === undefined ? 0 : duals[loadRow]! }
+  }
+
+  /** Whole assignments that suit the root's plan; each core is filled by itself, then memory is shared out. */
+  fillAssignments(gap: number, tried: number): void {
+    const { program, limits } = this
+    const { menu, loadPrice: price } = this.menu(gap)
+    const cap = this.cap()
+    const idle = program.models.flatMap((model, m) => (model.loadRate > 0 ? [] : [m]))
+    for (const cores of this.assignments(tried)) {
+      const own = limits.map((_, core) =>
+        program.models.flatMap((model, m) => (model.loadRate > 0 && cores[m] === core ? [m] : [])),
+      )
+      const ways = idle.length > 0 ? [fillCore(menu, idle, { room: Number.POSITIVE_INFINITY, price: 0 }, cap)] : []
+      for (const [core, models] of own.entries()) {
+        if (models.length > 0) ways.push(fillCore(menu, models, { room: limits[core]!, price }, cap))
+        if (ways.some(({ cost }) => cost.length === 0)) break
+      }
+      if (ways.every(({ cost }) => cost.length > 0)) this.settle(cores, joinCores(menu, ways, cap).configs)
+      if (this.isDone()) return
+    }
+  }
+
+  /** Where the rows are tight, each core needs prices of its own. */
+  solveAssignments(): void {
+    for (const cores of this.assignments(3)) this.settle(cores, this.solve(cores).outcome.configs)
+  }
+
+  assignments(count: number): number[][] {
+    return assignments(this.loadsOf(this.root.configs!), this.limits, count)
+  }
+
+  cap(): number {
+    return Math.min(2000, Math.max(60, Math.floor(LISTED / this.program.models.length)))
+  }
+
+  /** All divisions of the models among the cores at once; exact when nothing was cut off. */
+  divide(gap: number): void {
+    const { menu, loadPrice } = this.menu(gap)
+    const found = partition(menu, this.limits, loadPrice, this.cap())
+    if (found.configs) this.settle(found.cores, found.configs)
+    this.lower = Math.max(this.lower, Math.min(found.beyond, this.best?.cost ?? Number.POSITIVE_INFINITY))
+  }
+
+  branch(): void {
+    const open: Node[] = [{ cores: this.program.models.map(() => -1), outcome: this.root, lower: this.lower }]
+    let closed = Number.POSITIVE_INFINITY
+    for (let node = open.pop(); node; node = open.pop()) {
+      const { lower, outcome } = node
+      const isBeaten = this.best !== undefined && this.best.cost - lower <= 1e-12 * Math.abs(this.best.cost)
+      const m = this.nextToBind(node)
+      if (isBeaten || lower === Number.POSITIVE_INFINITY || this.settle(node.cores, outcome.configs) || m < 0) {
+        closed = Math.min(closed, lower)
+        continue
+      }
+      if (this.solved > NODES || this.isDone()) {
+        closed = Math.min(closed, lower)
+        break
+      }
+      for (const core of this.coresFor(node.cores)) {
+        const child = this.solve(node.cores.with(m, core))
+        open.push({ ...child, lower: Math.max(child.lower, lower) })
+      }
+      open.sort((a, b) => b.lower - a.lower)
+    }
+    this.lower = Math.max(
+      this.lower,
+      open.reduce((least, node) => Math.min(least, node.lower), closed),
+    )
+  }
+
+  solve(cores: readonly number[]): Node {
+    this.solved++
+    const pool = { configs: this.root.pool.configs, duals: undefined }
+    const options = { ...this.options, pool, cutoff: this.best?.cost, attempts: this.isFew() ? undefined : 1 }
+    const outcome = decompose(this.program, placedRows(this.program, cores), options)
+    return { cores, outcome, lower: outcome.lower }
+  }
+
+  /** The free model with the largest load; -1 when none is free. */
+  nextToBind({ cores, outcome }: Node): number {
+    const { models } = this.program
+    const loads = outcome.configs ? this.loadsOf(outcome.configs) : models.map((model) => model.loadRate)
+    let best = -1
+    loads.forEach((load, m) => {
+      if (cores[m]! < 0 && models[m]!.loadRate > 0 && (best < 0 || load > loads[best]!)) best = m
+    })
+    return best
+  }
+
+  /** The cores to try: of equally large cores without a model, one. */
+  coresFor(cores: readonly number[]): number[] {
+    const seen = new Set<number>()
+    return this.limits.flatMap((limit, core) => {
+      if (cores.includes(core)) return [core]
+      if (seen.has(limit)) return []
+      seen.add(limit)
+      return [core]
+    })
+  }
+}
