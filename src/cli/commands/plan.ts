@@ -146,7 +146,7 @@ async function planOf(shell: Shell, names: readonly string[], options: PlanFlags
       ...(options.objective ? { objective: options.objective } : {}),
     })
     if (!options.verify || plan.status === 'infeasible') return plan
-    return await verifyPlan(plan, manifests, {
+    const verified = await verifyPlan(plan, manifests, {
       zoo,
       store,
       images: options.images,
@@ -155,10 +155,31 @@ async function planOf(shell: Shell, names: readonly string[], options: PlanFlags
       memoryBytes: options.memory,
       cores: options.cores,
     })
+    for (const broken of brokenLimits(verified, latency, minQuality)) shell.note(broken)
+    return verified
   } finally {
     await planner.close()
     store.close()
   }
+}
+
+/** What was asked for and is not kept when the plan is measured: predictions can be wrong. */
+function brokenLimits(
+  { models }: Plan,
+  latency: (model: string) => number | undefined,
+  minQuality: (model: string) => number | undefined,
+): string[] {
+  return models.flatMap(({ model, verified }) => {
+    const [most, least] = [latency(model), minQuality(model)]
+    return [
+      ...(verified && least !== undefined && verified.quality < least
+        ? [`warning: ${model} measures a quality of ${figure(verified.quality)}; ${figure(least)} is asked for`]
+        : []),
+      ...(verified && most !== undefined && verified.latencyMs > most
+        ? [`warning: ${model} measures ${figure(verified.latencyMs)} ms; at most ${figure(most)} ms are asked for`]
+        : []),
+    ]
+  })
 }
 
 /** Before the database is opened: that a model is not built is what a person needs to hear first. */
@@ -209,7 +230,9 @@ function printPlan(shell: Shell, plan: Plan): void {
   }
   shell.line(binding.length > 0 ? `held back by ${binding.join(', ')}` : 'no limit holds it back')
   shell.line(
-    status === 'optimal' ? 'no better plan exists' : `a better plan by ${figure(100 * (gap ?? 0))} % is not ruled out`,
+    status === 'optimal'
+      ? 'no better plan exists, going by the profiles'
+      : `a better plan by ${figure(100 * (gap ?? 0))} % is not ruled out`,
   )
 }
 
