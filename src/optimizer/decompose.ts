@@ -2,6 +2,7 @@ import { type CloseOptions, closeGap } from './close.ts'
 import type { Program } from './compile.ts'
 import { generate, seed } from './generate.ts'
 import type { Config } from './price.ts'
+import { refill } from './refill.ts'
 import type { Rows } from './rows.ts'
 import { type Pool, Standing } from './standing.ts'
 
@@ -83,6 +84,7 @@ export function decompose(program: Program, rows: Rows, options: DecomposeOption
     seed(standing, free, pool?.duals)
     if (!generate(standing, stop)) return none()
   }
+  if (!stop()) refill(standing)
   for (const attempt of ATTEMPTS.slice(0, options.attempts)) {
     if (stop() || (attempt !== ATTEMPTS[0] && isEnough(standing.ceiling(), standing.lower))) break
     closeGap(standing, attempt)

@@ -30,7 +30,8 @@ export function generate(standing: Standing, stop: () => boolean): boolean {
       continue
     }
     if (added > 0) continue
-    standing.offerImproved(mixed.rounded())
+    standing.mixed = mixed.whole()
+    standing.offerImproved(standing.mixed.rounded)
     if (mixed.excess <= ROUNDING || standing.best) return true
     if (!canHoldTogether(standing)) return false
     penalty *= 1000
@@ -71,8 +72,8 @@ interface Mixed {
   /** prices of the rows in the units of the program */
   readonly duals: Float64Array
   readonly excess: number
-  /** of each model the configuration with the largest share */
-  rounded(): Config[]
+  /** of each model the configuration with the largest share, and whether that is not all */
+  whole(): { readonly rounded: Config[]; readonly isSplit: boolean[] }
 }
 
 /** Solves the master over all columns; with `penalty` 0 it minimises the overuse of the rows and forgets the cost. */
@@ -95,10 +96,15 @@ function mix(standing: Standing, penalty: number): Mixed {
   return {
     duals: solution.rows.map((value, r) => ((penalty === 0 ? 1 : unit) * value) / Math.max(limits[r]!, 1)),
     excess: solution.excess,
-    rounded: () =>
-      columns.map(
-        (own, m) => own[solution.shares[m]!.reduce((most, share, k, all) => (share > all[most]! ? k : most), 0)]!,
-      ),
+    whole: () => {
+      const most = solution.shares.map((shares) =>
+        shares.reduce((best, share, k) => (share > shares[best]! ? k : best), 0),
+      )
+      return {
+        rounded: columns.map((own, m) => own[most[m]!]!),
+        isSplit: solution.shares.map((shares, m) => shares[most[m]!]! < 1 - 1e-6),
+      }
+    },
   }
 }
 

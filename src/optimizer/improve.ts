@@ -120,6 +120,17 @@ function movesBy(search: Search, most: number, score: Score): Move[] {
   return moves.sort((a, b) => a.score - b.score || a.m - b.m || a.item - b.item).slice(0, most)
 }
 
+/** Identical models offer the same exchange many times; two of each are enough to choose from. */
+function withoutRepeats(moves: readonly Move[]): Move[] {
+  const seen = new Map<string, number>()
+  return moves.filter(({ cost, memory, latency, loss }) => {
+    const key = `${cost} ${memory} ${latency} ${loss}`
+    const times = seen.get(key) ?? 0
+    seen.set(key, times + 1)
+    return times < 2
+  })
+}
+
 const keepsModel = ({ program, draft }: Search, { m, latency, loss }: Move): boolean =>
   draft.latency[m]! + latency <= latencyLimitOf(program.models[m]!) &&
   draft.loss[m]! + loss <= program.models[m]!.lossLimit
@@ -227,10 +238,11 @@ function fill(search: Search): void {
 function exchangePairs(search: Search, gap: number): void {
   const reduced = reducedCost(search)
   for (let pass = 0; pass < PASSES; pass++) {
-    const moves = movesBy(search, PAIRED, (cost, memory, latency, m) => {
+    const near = movesBy(search, CONSIDERED, (cost, memory, latency, m) => {
       const value = reduced(cost, memory, latency, m)
       return value <= gap ? value : Number.NaN
     })
+    const moves = withoutRepeats(near).slice(0, PAIRED)
     let best: readonly [Move, Move] | undefined
     let least = -1e-12
     for (const a of moves) {

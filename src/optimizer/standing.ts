@@ -23,6 +23,8 @@ export class Standing {
   readonly cutoff: number
   /** no plan costs less */
   lower = Number.NEGATIVE_INFINITY
+  /** what the last master mixed: of each model the configuration with the largest share, and whether it has a second */
+  mixed: { readonly rounded: readonly Config[]; readonly isSplit: readonly boolean[] } | undefined
   /** the bound that the prices below prove by themselves; `lower` may be better by what was listed and ruled out */
   root = Number.NEGATIVE_INFINITY
   /** prices of the rows, and the least reduced cost of each model at them */
