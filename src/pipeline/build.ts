@@ -43,7 +43,7 @@ const MAKING_SHARE = 0.55
 /** Share of a time limit after which no other input size is begun. */
 const SIZES_SHARE = 0.7
 /** Combinations at other input sizes, whose prediction shares most with that at the own size. */
-const FEWER = { fitted: 10, checked: 3 }
+const FEWER = { fitted: 6, checked: 2 }
 /** An input size at which the original keeps less of its quality than this is not worth a profile. */
 const LEAST_SHARE = 0.5
 
