@@ -27,7 +27,7 @@ export function compile(problem: Problem, goal: Goal = goalOf(problem)): Program
     0,
   )
   const loadOfCore = 1000 * scales.latency.factor * scales.rate.factor
-  const coreLimits = problem.cores === undefined ? undefined : coresOf(problem.cores, problem.utilisation, loadOfCore)
+  const coreLimits = problem.cores === undefined ? undefined : coresOf(problem, problem.cores, loadOfCore)
   const largestCore = coreLimits ? Math.max(0, ...coreLimits) : Number.POSITIVE_INFINITY
   const costs = costsOf(problem, goal, scales)
   const models = inOrderOfId(problem.models).map((index): ModelProgram => {
@@ -197,12 +197,13 @@ function lossShare(problem: Problem, goal: Goal, scales: Scales): number {
 }
 
 /**
- * `cores` 2.5 is two whole cores and a half one; each may be filled up to `utilisation`.
+ * `cores` 2.5 is two whole cores and a half one; each may be filled up to `utilisation`. Shared cores count as one large core.
  *
  * The product of three decimals is rounded by doubles, so the limit is wider by 1e-12 of itself.
  */
-function coresOf(cores: number, utilisation: number | undefined, loadOfCore: number): number[] {
+function coresOf({ utilisation, placement }: Problem, cores: number, loadOfCore: number): number[] {
   const share = (part: number) => Math.floor(part * (utilisation ?? UTILISATION) * loadOfCore * (1 + 1e-12))
+  if (placement === 'shared') return [share(cores)]
   const whole = Math.floor(cores)
   const limits = Array.from({ length: whole }, () => share(1))
   if (cores > whole) limits.push(share(cores - whole))

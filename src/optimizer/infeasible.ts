@@ -112,7 +112,9 @@ function ownLimits(problem: Problem, model: ProblemModel): Limit[] {
   const limits: Limit[] = []
   if (model.maxLatencyMs !== undefined) limits.push({ kind: 'latency', model: model.id })
   if (model.minQuality !== undefined) limits.push({ kind: 'quality', model: model.id })
-  if (problem.cores !== undefined && model.rate) limits.push({ kind: 'rate', model: model.id })
+  if (problem.cores !== undefined && model.rate) {
+    limits.push(problem.placement === 'shared' ? { kind: 'cores' } : { kind: 'rate', model: model.id })
+  }
   return limits
 }
 
@@ -122,7 +124,7 @@ function sharedLimits(problem: Problem, models: number): Limit[] {
   if (problem.cores !== undefined) limits.push({ kind: 'cores' })
   if (problem.models.length > models) return limits
   const own = problem.models.flatMap((model) => ownLimits(problem, model))
-  return [...limits, ...own.filter(({ kind }) => kind !== 'rate')]
+  return [...limits, ...own.filter(({ kind }) => kind !== 'rate' && kind !== 'cores')]
 }
 
 /** Whether a model can keep its own limits, and one core its rate, with all memory to itself. */

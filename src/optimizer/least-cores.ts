@@ -22,6 +22,7 @@ export function leastCores(problem: Problem, search: Search): Infeasible | undef
     has,
     ...(proven ? {} : { proven: false }),
   })
+  if (problem.placement === 'shared') return answer(together.cores, together.exact)
   let low = Math.max(has, together.cores * (1 - SAME))
   const exact = together.cores > has ? coresUsed(problem, together.cores, search) : undefined
   if (exact !== undefined) return answer(exact, together.exact)

@@ -28,10 +28,15 @@ export function parseProblem(json: unknown): Problem {
   if (objective !== undefined && !OBJECTIVES.some((known) => known === objective)) {
     fail('objective', `must be one of ${OBJECTIVES.join(', ')}, not ${show(objective)}`)
   }
+  const placement = root.placement ?? undefined
+  if (placement !== undefined && placement !== 'pinned' && placement !== 'shared') {
+    fail('placement', `must be pinned or shared, not ${show(placement)}`)
+  }
   const problem: Problem = {
     memoryBytes: optional(root.memoryBytes, 'memoryBytes', 0, MAX_BYTES),
     cores: optional(root.cores, 'cores', 0, 1e6),
     utilisation: optional(root.utilisation, 'utilisation', 0, 1),
+    placement,
     models,
     objective: objective as Problem['objective'],
     timeLimitMs: optional(root.timeLimitMs, 'timeLimitMs', 0, MAX_MS),

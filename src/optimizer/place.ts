@@ -1,7 +1,8 @@
+import { seededRandom, shuffled } from '../base/index.ts'
 import { assignments, everyAssignment } from './assign.ts'
 import type { Program } from './compile.ts'
 import { type DecomposeOptions, decompose, isEnough, type Outcome } from './decompose.ts'
-import { enumerate } from './enumerate.ts'
+import { type Enumerated, enumerate } from './enumerate.ts'
 import { fillCore, joinCores, type Menu } from './fill-cores.ts'
 import { pack } from './pack.ts'
 import { PARTITIONED, partition } from './partition.ts'
@@ -17,14 +18,18 @@ export interface Placed {
 
 /** The gaps looked into, as shares of the cost, and the assignments filled for each: a small gap is quickly looked through. */
 const GAPS = [
-  { share: 1e-4, tried: 40 },
-  { share: 4e-4, tried: 20 },
-  { share: 1.6e-3, tried: 8 },
+  { share: 1e-4, tried: 10 },
+  { share: 4e-4, tried: 8 },
+  { share: 1.6e-3, tried: 6 },
   { share: 6.4e-3, tried: 4 },
   { share: 0.025, tried: 4 },
 ] as const
-/** Configurations listed and ways kept in all; the more models, the fewer of each. */
+/** Where all divisions are looked at: configurations listed and ways kept in all; the more models, the fewer of each. */
 const LISTED = 8000
+/** Where cores are filled by themselves: models set free on each, configurations listed of each, and ways kept. */
+const FREE = 6
+const LISTED_OF_FREE = 50
+const KEPT = 400
 /** Partial placements that are solved, at most. */
 const NODES = 100
 /** Up to so many models, every assignment is solved, until nothing better is left. */
@@ -94,7 +99,7 @@ class Placement {
       this.settle(cores, outcome.configs)
       lower = Math.min(lower, outcome.lower)
     }
-    this.lower = Math.max(this.lower, lower)
+    this.raise(lower)
   }
 
   /** More models: within a small gap of the bound first, which is quick, then within larger ones. */
@@ -133,7 +138,15 @@ class Placement {
     if (!packing.cores) return false
     const cost = configs.reduce((sum, config) => sum + config.cost, 0)
     if (!this.best || cost < this.best.cost) this.best = { configs, cores: packing.cores, cost }
+    this.raise(this.lower)
     return true
+  }
+
+  /** Takes a better bound. Costs come in steps: a bound less than a step below the best plan is that plan's cost. */
+  raise(lower: number): void {
+    const { costStep } = this.program
+    this.lower = Math.max(this.lower, lower)
+    if (this.best && this.best.cost - this.lower < (1 - 1e-6) * costStep) this.lower = this.best.cost
   }
 
   loadsOf(configs: readonly Config[]): number[] {
@@ -141,46 +154,59 @@ class Placement {
   }
 
   /** Configurations near enough to the root's prices that a plan of them can cost no more than `root + gap`. */
-  menu(gap: number): { readonly menu: Menu; readonly loadPrice: number } {
+  list(m: number, gap: number, cap: number): Enumerated {
     const { program, root } = this
     const rows = sharedRows(program)
-    const { duals, leastReduced } = root
-    const loadRow = rows.loads.find((own) => own.length > 0)?.[0]
     const room = {
       memory: Number.POSITIVE_INFINITY,
       latency: Number.POSITIVE_INFINITY,
       memoryMatters: rows.memory >= 0,
       latencyMatters: true,
     }
-    const menu = {
-      program,
-      lists: program.models.map((model, m) =>
-        enumerate(model, pricesFor(rows, model, m, duals), leastReduced[m]! + gap, room, this.cap()),
-      ),
-      memoryPrice: rows.memory >= 0 ? duals[rows.memory]! : 0,
-      least: leastReduced,
-      root: root.root,
-      gap,
-    }
-    return { menu, loadPrice: loadRow === undefined ? 0 : duals[loadRow]! }
+    const model = program.models[m]!
+    return enumerate(model, pricesFor(rows, model, m, root.duals), root.leastReduced[m]! + gap, room, cap)
   }
 
-  /** Whole assignments that suit the root's plan; each core is filled by itself, then memory is shared out. */
+  menu(gap: number, lists: readonly Enumerated[]): Menu {
+    const { program, root } = this
+    const { memory } = sharedRows(program)
+    const memoryPrice = memory >= 0 ? root.duals[memory]! : 0
+    return { program, lists, memoryPrice, least: root.leastReduced, root: root.root, gap }
+  }
+
+  loadPrice(): number {
+    const row = sharedRows(this.program).loads.find((own) => own.length > 0)?.[0]
+    return row === undefined ? 0 : this.root.duals[row]!
+  }
+
+  /**
+   * Whole assignments that suit the root's plan. Each core is filled by itself, then memory is shared out. Where many models are on
+   * a core, a few of them are set free and the others stay as in the root's plan.
+   */
   fillAssignments(gap: number, tried: number): void {
     const { program, limits } = this
-    const { menu, loadPrice: price } = this.menu(gap)
-    const cap = this.cap()
-    const idle = program.models.flatMap((model, m) => (model.loadRate > 0 ? [] : [m]))
+    const planned = this.root.configs!
+    const known = new Map<number, Enumerated>()
+    const listed = (m: number): Enumerated => {
+      const list = known.get(m) ?? this.list(m, gap, LISTED_OF_FREE)
+      known.set(m, list)
+      return list
+    }
+    const models = program.models.map((_, m) => m)
+    const random = seededRandom(models.length)
     for (const cores of this.assignments(tried)) {
-      const own = limits.map((_, core) =>
-        program.models.flatMap((model, m) => (model.loadRate > 0 && cores[m] === core ? [m] : [])),
-      )
-      const ways = idle.length > 0 ? [fillCore(menu, idle, { room: Number.POSITIVE_INFINITY, price: 0 }, cap)] : []
-      for (const [core, models] of own.entries()) {
-        if (models.length > 0) ways.push(fillCore(menu, models, { room: limits[core]!, price }, cap))
+      const onCore = limits.map((_, core) => models.filter((m) => program.models[m]!.loadRate > 0 && cores[m] === core))
+      const free = new Set(onCore.flatMap((own) => shuffled(own, random).slice(0, FREE)))
+      const lists = models.map((m) => (free.has(m) ? listed(m) : { configs: [planned[m]!], beyond: 0, work: 0 }))
+      const menu = this.menu(gap, lists)
+      const price = this.loadPrice()
+      const idle = models.filter((m) => program.models[m]!.loadRate === 0)
+      const ways = idle.length > 0 ? [fillCore(menu, idle, { room: Number.POSITIVE_INFINITY, price: 0 }, KEPT)] : []
+      for (const [core, own] of onCore.entries()) {
+        if (own.length > 0) ways.push(fillCore(menu, own, { room: limits[core]!, price }, KEPT))
         if (ways.some(({ cost }) => cost.length === 0)) break
       }
-      if (ways.every(({ cost }) => cost.length > 0)) this.settle(cores, joinCores(menu, ways, cap).configs)
+      if (ways.every(({ cost }) => cost.length > 0)) this.settle(cores, joinCores(menu, ways, KEPT).configs)
       if (this.isDone()) return
     }
   }
@@ -194,16 +220,14 @@ class Placement {
     return assignments(this.loadsOf(this.root.configs!), this.limits, count)
   }
 
-  cap(): number {
-    return Math.min(2000, Math.max(60, Math.floor(LISTED / this.program.models.length)))
-  }
-
   /** All divisions of the models among the cores at once; exact when nothing was cut off. */
   divide(gap: number): void {
-    const { menu, loadPrice } = this.menu(gap)
-    const found = partition(menu, this.limits, loadPrice, this.cap())
+    const { models } = this.program
+    const cap = Math.min(2000, Math.max(60, Math.floor(LISTED / models.length)))
+    const lists = models.map((_, m) => this.list(m, gap, cap))
+    const found = partition(this.menu(gap, lists), this.limits, this.loadPrice(), cap)
     if (found.configs) this.settle(found.cores, found.configs)
-    this.lower = Math.max(this.lower, Math.min(found.beyond, this.best?.cost ?? Number.POSITIVE_INFINITY))
+    this.raise(Math.min(found.beyond, this.best?.cost ?? Number.POSITIVE_INFINITY))
   }
 
   branch(): void {
@@ -227,10 +251,7 @@ class Placement {
       }
       open.sort((a, b) => b.lower - a.lower)
     }
-    this.lower = Math.max(
-      this.lower,
-      open.reduce((least, node) => Math.min(least, node.lower), closed),
-    )
+    this.raise(open.reduce((least, node) => Math.min(least, node.lower), closed))
   }
 
   solve(cores: readonly number[]): Node {

@@ -4,6 +4,11 @@ export interface Problem {
   readonly cores?: number | undefined
   /** share of the cores that may be planned, in (0, 1]; 0.9 unless given */
   readonly utilisation?: number | undefined
+  /**
+   * 'pinned' (unless given): each model runs on one core, no core is filled beyond `utilisation`, and the plan names the core.
+   * 'shared': any core may run any model, so only the sum is limited.
+   */
+  readonly placement?: 'pinned' | 'shared' | undefined
   readonly models: readonly ProblemModel[]
   readonly objective?: 'quality' | 'latency' | 'memory' | 'cpu' | undefined
   readonly timeLimitMs?: number | undefined

@@ -6,7 +6,7 @@ import { sharedRows } from './rows.ts'
 
 export interface Found {
   readonly configs: readonly Config[]
-  /** core of each model, in the order of the program; undefined when the problem names no cores */
+  /** core of each model, in the order of the program; undefined when the problem names no cores, or shares them */
   readonly cores: readonly number[] | undefined
   readonly cost: number
   /** no plan costs less than this */
@@ -33,7 +33,8 @@ export function search(program: Program, options: DecomposeOptions): SearchResul
   const outcome = decompose(program, sharedRows(program), options)
   const { configs, cost, lower } = outcome
   if (!configs) return { found: undefined, proven: lower === Number.POSITIVE_INFINITY, outcome }
-  if (!program.coreLimits) return { found: { configs, cores: undefined, cost, lower }, proven: true, outcome }
+  if (!program.coreLimits || program.problem.placement === 'shared')
+    return { found: { configs, cores: undefined, cost, lower }, proven: true, outcome }
   const placed = place(program, program.coreLimits, options, outcome)
   if (!placed.best) return { found: undefined, proven: placed.lower === Number.POSITIVE_INFINITY, outcome }
   return { found: { ...placed.best, lower: placed.lower }, proven: true, outcome }

@@ -37,9 +37,10 @@ const extended = (way: Way, block: ProblemBlock, choice: ProblemChoice): Way => 
   swapMs: way.swapMs + (block.current !== undefined && block.current !== choice.id ? (choice.swapMs ?? 0) : 0),
 })
 
-/** Room of each core, as the problem file defines it. */
+/** Room of each core, as the problem file defines it; shared cores are as one. */
 export function coreRoom(problem: Problem): number[] {
   const cores = problem.cores ?? 0
+  if (problem.placement === 'shared' && problem.cores !== undefined) return [cores * (problem.utilisation ?? 0.9)]
   const whole = Math.floor(cores)
   const parts = Array.from({ length: whole }, () => 1)
   if (cores > whole) parts.push(cores - whole)
@@ -116,7 +117,8 @@ export function broken(problem: Problem, plan: Plan): string[] {
     memory += way.memoryBytes
     const load = ((model.rate ?? 0) * way.latencyMs) / 1000
     if (problem.cores !== undefined && room.length > 0) {
-      if (planned.core === undefined || planned.core < 0 || planned.core >= room.length)
+      if (problem.placement === 'shared') loads[0]! += load
+      else if (planned.core === undefined || planned.core < 0 || planned.core >= room.length)
         found.push(`core of ${model.id}`)
       else loads[planned.core]! += load
     }
