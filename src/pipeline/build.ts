@@ -92,7 +92,6 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
       }
       const useful = profiles.filter(({ evaluations }) => isUseful(evaluations, profile.evaluations))
       const manifest = { ...offered, sizes: useful.map(({ size }) => size) }
-      await zoo.writeManifest(manifest)
       const store = openProfiles(zoo.profilesPath)
       try {
         store.saveDevice(thisDevice())
@@ -116,6 +115,8 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
           })
           if (isOwn) quality = fitted
         }
+        // Last of all: a model whose profiles are not whole does not count as built.
+        await zoo.writeManifest(manifest)
         await zoo.tidy(manifest)
         await journal.clear()
         return {

@@ -63,12 +63,13 @@ export async function openSplits(card: ModelCard, source: PictureSource): Promis
     const second = await openDataset(validation, card)
     enough(first.items.length, images)
     enough(second.items.length, validation)
-    const parts = split(second, { profile: 0.3, refit: 0.3, report: 0.4 }, SEED)
+    // Divergences of single descendants are smooth and need few pictures; qualities of combinations are counts and need many.
+    const parts = split(second, { profile: 0.2, refit: 0.4, report: 0.4 }, SEED)
     const items = { calibration: split(first, { all: 1 }, SEED).all, ...parts }
     return { items: capped(items), labelled: second.labelled, skipped: [...first.skipped, ...second.skipped] }
   }
   enough(first.items.length, images)
-  const items = split(first, { calibration: 0.4, profile: 0.2, refit: 0.2, report: 0.2 }, SEED)
+  const items = split(first, { calibration: 0.4, profile: 0.15, refit: 0.25, report: 0.2 }, SEED)
   return { items: capped(items), labelled: first.labelled, skipped: first.skipped }
 }
 
