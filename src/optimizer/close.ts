@@ -73,7 +73,7 @@ function chooseAtOnce(standing: Standing, lists: readonly Enumerated[], gap: num
 function chooseByCore(standing: Standing, lists: readonly Enumerated[], gap: number, work: number): Chosen {
   const { program, rows, duals, root, leastReduced: least } = standing
   const memoryPrice = rows.memory >= 0 ? duals[rows.memory]! : 0
-  const menu = { program, lists, memoryPrice, least, root, gap }
+  const menu = { program, lists, memoryLimit: program.memoryLimit, memoryPrice, least, root, gap }
   const items = lists.reduce((sum, { configs }) => sum + configs.length, 0)
   const idle = { room: Number.POSITIVE_INFINITY, price: 0 }
   const ways = [-1, ...rows.cores!].flatMap((row) => {

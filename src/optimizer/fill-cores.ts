@@ -8,7 +8,8 @@ export interface Menu {
   readonly program: Program
   /** near-optimal configurations of each model, and how far the list reaches */
   readonly lists: readonly Enumerated[]
-  /** price of a memory step */
+  /** memory that these models may use together, and the price of a step of it */
+  readonly memoryLimit: number
   readonly memoryPrice: number
   /** least reduced cost of each model at these prices */
   readonly least: Float64Array
@@ -38,14 +39,14 @@ export interface Core {
 
 /** @param cap partial ways kept */
 export function fillCore(menu: Menu, models: readonly number[], { room, price }: Core, cap: number): Ways {
-  const { program, lists, memoryPrice, gap } = menu
+  const { program, lists, memoryLimit, memoryPrice, gap } = menu
   const start = new Int32Array(models.length + 1)
   models.forEach((m, g) => {
     start[g + 1] = start[g]! + lists[m]!.configs.length
   })
   const all = models.flatMap((m) => lists[m]!.configs)
   const onCore = room < Number.POSITIVE_INFINITY
-  const byMemory = program.memoryLimit < Number.POSITIVE_INFINITY
+  const byMemory = memoryLimit < Number.POSITIVE_INFINITY
   const load = Float64Array.from(
     models.flatMap((m) => lists[m]!.configs.map((config) => config.latency * program.models[m]!.loadRate)),
   )
@@ -56,7 +57,7 @@ export function fillCore(menu: Menu, models: readonly number[], { room, price }:
       start,
       key,
       dims: [...(byMemory ? [memory] : []), ...(onCore ? [load] : [])],
-      limits: [...(byMemory ? [program.memoryLimit] : []), ...(onCore ? [room] : [])],
+      limits: [...(byMemory ? [memoryLimit] : []), ...(onCore ? [room] : [])],
     },
     {
       price: [...(byMemory ? [memoryPrice] : []), ...(onCore ? [price] : [])],
@@ -95,19 +96,19 @@ export interface Joined {
 }
 
 /** The cheapest choice of a way for each core within the memory limit. */
-export function joinCores({ program, memoryPrice, gap }: Menu, cores: readonly Ways[], cap: number): Joined {
+export function joinCores({ memoryLimit, memoryPrice, gap }: Menu, cores: readonly Ways[], cap: number): Joined {
   const start = new Int32Array(cores.length + 1)
   cores.forEach(({ cost }, g) => {
     start[g + 1] = start[g]! + cost.length
   })
   const join = (column: 'cost' | 'memory') => Float64Array.from(cores.flatMap((ways) => [...ways[column]]))
-  const byMemory = program.memoryLimit < Number.POSITIVE_INFINITY
+  const byMemory = memoryLimit < Number.POSITIVE_INFINITY
   const explored = explore(
     {
       start,
       key: join('cost'),
       dims: byMemory ? [join('memory')] : [],
-      limits: byMemory ? [program.memoryLimit] : [],
+      limits: byMemory ? [memoryLimit] : [],
     },
     { price: byMemory ? [memoryPrice] : [], waste: byMemory ? [memoryPrice] : [], gap, cap },
   )

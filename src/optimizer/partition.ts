@@ -4,11 +4,12 @@ import type { Config } from './price.ts'
 /** With more models than this there are too many subsets. */
 export const PARTITIONED = 13
 
+/** Configurations and cores by model; only those of the divided models are there. */
 export interface Partitioned {
   readonly configs: readonly Config[] | undefined
   readonly cores: readonly number[]
   readonly cost: number
-  /** every plan that is not found here costs at least this */
+  /** where all models are divided: every plan that is not found here costs at least this */
   readonly beyond: number
 }
 
@@ -28,15 +29,22 @@ interface Partial {
  * Each set that can fill a core to within the gap is filled once; sets are then put together, one core after the other, so that each
  * model is in one of them. A core that is left half empty wastes what its load is priced at, which rules most sets out.
  *
+ * @param models those that are divided; the others are as they are
  * @param price of a load step
  * @param cap ways and partial plans kept of each set
  */
-export function partition(menu: Menu, rooms: readonly number[], price: number, cap: number): Partitioned {
+export function partition(
+  menu: Menu,
+  models: readonly number[],
+  rooms: readonly number[],
+  price: number,
+  cap: number,
+): Partitioned {
   const { program, root, gap } = menu
-  const loaded = program.models.flatMap((model, m) => (model.loadRate > 0 ? [m] : []))
-  const idle = program.models.flatMap((model, m) => (model.loadRate > 0 ? [] : [m]))
+  const loaded = models.filter((m) => program.models[m]!.loadRate > 0)
+  const idle = models.filter((m) => program.models[m]!.loadRate === 0)
   const sets = new Sets(menu, loaded, price, cap)
-  let beyond = menu.lists.reduce((least, list, m) => Math.min(least, root + list.beyond - menu.least[m]!), root + gap)
+  let beyond = models.reduce((least, m) => Math.min(least, root + menu.lists[m]!.beyond - menu.least[m]!), root + gap)
   const cutOff = (excess: number) => {
     beyond = Math.min(beyond, root + excess)
   }
@@ -97,12 +105,12 @@ function extendBy(
   before: Partial | undefined,
   ways: Ways,
   core: number,
-  { program, gap }: Menu,
+  { memoryLimit, gap }: Menu,
 ): void {
   for (let way = 0; way < ways.cost.length; way++) {
     const excess = (before?.excess ?? 0) + ways.excess[way]!
     const memory = (before?.memory ?? 0) + ways.memory[way]!
-    if (excess > gap || memory > program.memoryLimit) continue
+    if (excess > gap || memory > memoryLimit) continue
     into.push({ cost: (before?.cost ?? 0) + ways.cost[way]!, memory, excess, before, ways, way, core })
   }
 }

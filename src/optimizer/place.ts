@@ -30,6 +30,11 @@ const LISTED = 8000
 const FREE = 6
 const LISTED_OF_FREE = 50
 const KEPT = 400
+/** Turns in which two cores divide some of their models anew, how many models, and ways kept of each set of them. */
+const TURNS = 32
+const REDIVIDED = 10
+const REDIVIDED_KEPT = 100
+const NOTHING_LISTED: Enumerated = { configs: [], beyond: Number.POSITIVE_INFINITY, work: 0 }
 /** Partial placements that are solved, at most. */
 const NODES = 100
 /** Up to so many models, every assignment is solved, until nothing better is left. */
@@ -110,6 +115,7 @@ class Placement {
       if (this.loadedCount() <= PARTITIONED) this.divide(gap)
       else this.fillAssignments(gap, tried)
     }
+    if (this.loadedCount() > PARTITIONED) for (let turn = 0; turn < TURNS && !this.isDone(); turn++) this.redivide(turn)
     if (!this.isDone() && !this.best) this.solveAssignments()
     if (!this.isDone() && !this.best) this.branch()
   }
@@ -169,9 +175,21 @@ class Placement {
 
   menu(gap: number, lists: readonly Enumerated[]): Menu {
     const { program, root } = this
-    const { memory } = sharedRows(program)
-    const memoryPrice = memory >= 0 ? root.duals[memory]! : 0
-    return { program, lists, memoryPrice, least: root.leastReduced, root: root.root, gap }
+    const { memoryLimit } = program
+    return {
+      program,
+      lists,
+      memoryLimit,
+      memoryPrice: this.memoryPrice(),
+      least: root.leastReduced,
+      root: root.root,
+      gap,
+    }
+  }
+
+  memoryPrice(): number {
+    const { memory } = sharedRows(this.program)
+    return memory >= 0 ? this.root.duals[memory]! : 0
   }
 
   loadPrice(): number {
@@ -220,12 +238,47 @@ class Placement {
     return assignments(this.loadsOf(this.root.configs!), this.limits, count)
   }
 
+  /** Divides some models of two cores anew between the two, in the best of all ways. */
+  redivide(turn: number): void {
+    if (!this.best) return
+    const { program, limits } = this
+    const { configs, cores } = this.best
+    const random = seededRandom(turn)
+    const pair = shuffled(
+      limits.map((_, core) => core),
+      random,
+    ).slice(0, 2)
+    const here = program.models.flatMap((model, m) => (model.loadRate > 0 && pair.includes(cores[m]!) ? [m] : []))
+    const free = shuffled(here, random).slice(0, REDIVIDED)
+    const isFree = program.models.map((_, m) => free.includes(m))
+    const loads = this.loadsOf(configs)
+    const rooms = pair.map((core) =>
+      loads.reduce((left, load, m) => (cores[m] === core && !isFree[m] ? left - load : left), limits[core]!),
+    )
+    const memoryLimit = configs.reduce((left, { memory }, m) => (isFree[m] ? left : left - memory), program.memoryLimit)
+    const [memoryPrice, price] = [this.memoryPrice(), this.loadPrice()]
+    const now = free.reduce((sum, m) => sum + configs[m]!.cost - this.root.leastReduced[m]!, 0)
+    const paid = rooms.reduce((sum, room) => sum + price * room, memoryPrice > 0 ? memoryPrice * memoryLimit : 0)
+    const gap = now + paid
+    if (!(gap > 0)) return
+    const lists = program.models.map((_, m) => (isFree[m] ? this.list(m, gap, LISTED_OF_FREE) : NOTHING_LISTED))
+    const found = partition({ ...this.menu(gap, lists), memoryLimit }, free, rooms, price, REDIVIDED_KEPT)
+    if (!found.configs) return
+    const next = { configs: [...configs], cores: [...cores] }
+    for (const m of free) {
+      next.configs[m] = found.configs[m]!
+      next.cores[m] = pair[found.cores[m]!]!
+    }
+    this.settle(next.cores, next.configs)
+  }
+
   /** All divisions of the models among the cores at once; exact when nothing was cut off. */
   divide(gap: number): void {
     const { models } = this.program
     const cap = Math.min(2000, Math.max(60, Math.floor(LISTED / models.length)))
     const lists = models.map((_, m) => this.list(m, gap, cap))
-    const found = partition(this.menu(gap, lists), this.limits, this.loadPrice(), cap)
+    const all = models.map((_, m) => m)
+    const found = partition(this.menu(gap, lists), all, this.limits, this.loadPrice(), cap)
     if (found.configs) this.settle(found.cores, found.configs)
     this.raise(Math.min(found.beyond, this.best?.cost ?? Number.POSITIVE_INFINITY))
   }
