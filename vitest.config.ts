@@ -9,8 +9,8 @@ export default defineConfig({
     exclude: ['test/long/**'],
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 120_000,
-    hookTimeout: 300_000,
+    testTimeout: 300_000,
+    hookTimeout: 600_000,
     reporters: ['default'],
   },
 })
