@@ -1,8 +1,8 @@
-import { parentPort } from 'node:worker_threads'
+import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import { allocate, elementCount, type NumericType, type Tensor } from '../tensor/index.ts'
 import { type EngineAnswer, type EngineCall, sharedNow, transferable } from './messages.ts'
-import { openSession, type Session, type Tensors } from './session.ts'
+import { fromOrt, openSession, type Session, type Tensors } from './session.ts'
 
 /**
  * The thread of one engine: holds sessions, runs chains of them, one call after another.
@@ -20,7 +20,9 @@ const accepted = new Set<number>()
 const cancelled = new Set<number>()
 let tail: Promise<void> = Promise.resolve()
 
-port.on('message', (message: EngineCall) => {
+port.on('message', receive)
+
+function receive(message: EngineCall): void {
   if (message.kind === 'cancel') {
     if (accepted.has(message.call)) cancelled.add(message.call)
     return
@@ -36,7 +38,7 @@ port.on('message', (message: EngineCall) => {
     cancelled.delete(message.call)
     port.postMessage(answer, answer.kind === 'outputs' ? transferable(answer.outputs) : [])
   })
-})
+}
 
 async function stop(): Promise<void> {
   for (const { session } of sessions.values()) await session.release()
@@ -52,16 +54,18 @@ async function handle(message: Exclude<EngineCall, { kind: 'cancel' | 'stop' }>)
       case 'load':
         if (!sessions.has(message.key)) {
           sessions.set(message.key, { session: await open(message.path), kept: { shapes: '', tensors: {} } })
+          programs.clear()
         }
         return { kind: 'loaded', call, ms: sharedNow() - started }
       case 'release':
         await sessions.get(message.key)?.session.release()
         sessions.delete(message.key)
+        programs.clear()
         return { kind: 'released', call }
       case 'check':
-        return { kind: 'checked', call, shapes: await check(message), ms: sharedNow() - started }
+        return { kind: 'checked', call, shapes: check(message), ms: sharedNow() - started }
       case 'run': {
-        const { outputs, stepMs } = await run(message)
+        const { outputs, stepMs } = run(message)
         return { kind: 'outputs', call, outputs, startedAt: started, ms: sharedNow() - started, stepMs }
       }
     }
@@ -82,45 +86,77 @@ function loadedOf(key: string): Loaded {
   return loaded
 }
 
-/** Runs a chain. Values stay in this thread; those that no later block reads are let go at once. */
-async function run(
+/** One session of a chain and what becomes of its values. */
+interface Step {
+  readonly loaded: Loaded
+  /** outputs that a later step or the caller reads */
+  readonly needed: readonly string[]
+  /** those of them that only later steps read */
+  readonly inner: readonly string[]
+  /** values that no later step reads */
+  readonly done: readonly string[]
+}
+
+/** Chains that were run lately, by their keys and outputs; forgotten when a session comes or goes. */
+const programs = new Map<string, readonly Step[]>()
+
+function programOf(chain: readonly string[], outputs: readonly string[]): readonly Step[] {
+  const name = [...chain, '', ...outputs].join(' ')
+  const known = programs.get(name)
+  if (known) return known
+  const wanted = new Set(outputs)
+  const lastUse = new Map<string, number>()
+  const sessionsOf = chain.map(loadedOf)
+  sessionsOf.forEach(({ session }, step) => {
+    for (const input of session.inputs) lastUse.set(input, step)
+  })
+  const steps = sessionsOf.map((loaded, step): Step => {
+    const needed = loaded.session.outputs.filter((each) => wanted.has(each) || (lastUse.get(each) ?? -1) > step)
+    return {
+      loaded,
+      needed,
+      inner: needed.filter((each) => !wanted.has(each)),
+      done: loaded.session.inputs.filter((each) => lastUse.get(each) === step && !wanted.has(each)),
+    }
+  })
+  programs.set(name, steps)
+  return steps
+}
+
+/**
+ * Runs a chain without a pause, so that being cut costs a call for each block and nothing else.
+ *
+ * Values stay in this thread; those that no later block reads are let go at once.
+ */
+function run(
   message: Omit<EngineCall & { kind: 'run' }, 'kind'>,
   seen: (name: string, value: Tensor) => void = () => {},
-): Promise<{ outputs: Tensors; stepMs: number[] }> {
-  const chain = message.chain.map(loadedOf)
-  const wanted = new Set(message.outputs)
-  const lastUse = new Map<string, number>()
-  chain.forEach(({ session }, step) => {
-    for (const name of session.inputs) lastUse.set(name, step)
-  })
+): { outputs: Tensors; stepMs: number[] } {
   const values = new Map<string, Tensor>(Object.entries(message.feeds))
   const stepMs: number[] = []
-  for (const [step, loaded] of chain.entries()) {
-    const { session } = loaded
+  for (const { loaded, needed, inner, done } of programOf(message.chain, message.outputs)) {
     const started = sharedNow()
     stopIfUnwanted(message, started)
     const feeds: Record<string, Tensor> = {}
-    for (const name of session.inputs) {
+    for (const name of loaded.session.inputs) {
       const value = values.get(name)
       if (!value) throw new BlockscaleError('TENSOR_INVALID', `the input ${name} is missing`)
       feeds[name] = value
     }
-    const needed = session.outputs.filter((name) => wanted.has(name) || (lastUse.get(name) ?? -1) > step)
     if (needed.length > 0) {
-      const inner = needed.filter((name) => !wanted.has(name))
-      for (const [name, value] of Object.entries(await runInto(loaded, feeds, needed, inner))) {
+      for (const [name, value] of Object.entries(runInto(loaded, feeds, needed, inner))) {
         values.set(name, value)
         seen(name, value)
       }
     }
-    for (const name of session.inputs) if (lastUse.get(name) === step && !wanted.has(name)) values.delete(name)
+    for (const name of done) values.delete(name)
     stepMs.push(sharedNow() - started)
   }
   const outputs: Record<string, Tensor> = {}
   for (const name of message.outputs) {
     const value = values.get(name)
     if (!value) throw new BlockscaleError('TENSOR_INVALID', `the model has no output ${name}`)
-    outputs[name] = value
+    outputs[name] = fromOrt(value)
   }
   return { outputs, stepMs }
 }
@@ -129,7 +165,7 @@ async function run(
  * Runs a block into the tensors that its last run left for later blocks. New memory for every value between blocks would be taken from
  * the system and given back on each frame.
  */
-async function runInto(loaded: Loaded, feeds: Tensors, needed: string[], inner: string[]): Promise<Tensors> {
+function runInto(loaded: Loaded, feeds: Tensors, needed: readonly string[], inner: readonly string[]): Tensors {
   const shapes = Object.values(feeds)
     .map(({ dims }) => dims.join('x'))
     .join(' ')
@@ -139,12 +175,12 @@ async function runInto(loaded: Loaded, feeds: Tensors, needed: string[], inner: 
   for (const name of inner) if (kept.tensors[name]) into[name] = kept.tensors[name]
   let outputs: Tensors
   try {
-    outputs = await session.run(feeds, needed, into)
+    outputs = session.runNow(feeds, needed, into)
   } catch (error) {
     if (Object.keys(into).length === 0) throw error
     // Shapes that depend on values and not on shapes: there is nothing to keep.
     loaded.kept = { shapes, tensors: {} }
-    return session.run(feeds, needed)
+    return session.runNow(feeds, needed)
   }
   for (const name of inner) {
     const output = outputs[name]!
@@ -153,7 +189,16 @@ async function runInto(loaded: Loaded, feeds: Tensors, needed: string[], inner: 
   return outputs
 }
 
-function stopIfUnwanted({ call, deadline }: { call: number; deadline?: number | undefined }, now: number): void {
+interface Wish {
+  readonly call: number
+  readonly deadline?: number | undefined
+  readonly cancellable?: boolean | undefined
+}
+
+function stopIfUnwanted({ call, deadline, cancellable }: Wish, now: number): void {
+  // A chain runs without a turn of the event loop, so what came meanwhile is looked for here.
+  if (cancellable)
+    for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) receive(next.message)
   if (cancelled.has(call)) throw new BlockscaleError('CANCELLED', 'the request was given up')
   if (deadline !== undefined && now > deadline) {
     throw new BlockscaleError(
@@ -164,7 +209,7 @@ function stopIfUnwanted({ call, deadline }: { call: number; deadline?: number | 
 }
 
 /** Runs a chain once on zeros: that it runs at all, gives what its border promises, and no NaN. */
-async function check({ call, chain, inputs, outputs }: EngineCall & { kind: 'check' }) {
+function check({ call, chain, inputs, outputs }: EngineCall & { kind: 'check' }) {
   const shapes: Record<string, readonly number[]> = {}
   const feeds: Record<string, Tensor> = {}
   for (const { name, type, dims } of inputs) {
@@ -174,7 +219,7 @@ async function check({ call, chain, inputs, outputs }: EngineCall & { kind: 'che
     feeds[name] = { type, dims: sizes, data: allocate(type as NumericType, elementCount(sizes)) } as Tensor
   }
   const names = outputs.map(({ name }) => name)
-  const { outputs: given } = await run({ call, chain, feeds, outputs: names }, (name, { dims }) => {
+  const { outputs: given } = run({ call, chain, feeds, outputs: names }, (name, { dims }) => {
     shapes[name] = dims
   })
   for (const { name, type, dims } of outputs) {

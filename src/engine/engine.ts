@@ -158,7 +158,7 @@ export class Engine {
     const giveUp = () => this.#worker?.postMessage({ kind: 'cancel', call } satisfies EngineCall)
     signal?.addEventListener('abort', giveUp, { once: true })
     try {
-      const answer = await this.#call({ kind: 'run', call: 0, ...run })
+      const answer = await this.#call({ kind: 'run', call: 0, ...run, cancellable: signal !== undefined })
       if (answer.kind !== 'outputs') throw new BlockscaleError('INTERNAL', `an engine answered ${answer.kind} to a run`)
       return answer
     } finally {

@@ -29,6 +29,8 @@ export type EngineCall =
       readonly outputs: readonly string[]
       /** time of `sharedNow` after which no further block is started */
       readonly deadline?: number | undefined
+      /** whether a `cancel` may come, so that it is worth looking for between two blocks */
+      readonly cancellable?: boolean | undefined
     }
   | { readonly kind: 'cancel'; readonly call: number }
   | { readonly kind: 'stop' }

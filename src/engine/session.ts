@@ -1,6 +1,7 @@
 import * as ort from 'onnxruntime-node'
 import { BlockscaleError } from '../base/index.ts'
 import type { Tensor, TensorType } from '../tensor/index.ts'
+import { type NativeSession, newNativeSession } from './native.ts'
 import { inCall } from './parking.ts'
 
 export type Tensors = Readonly<Record<string, Tensor>>
@@ -25,6 +26,12 @@ export interface Session {
    * @throws BlockscaleError ENGINE_FAILED with ONNX Runtime's reason
    */
   run(feeds: Tensors, outputs?: readonly string[], into?: Tensors): Promise<Tensors>
+  /**
+   * The same at once, without a turn of the event loop: for chains, in threads that are asked to stop and never ended from outside.
+   *
+   * @returns tensors that can be fed to another session as they are; to be sent to another thread they have to be taken apart
+   */
+  runNow(feeds: Tensors, outputs?: readonly string[], into?: Tensors): Tensors
   release(): Promise<void>
 }
 
@@ -52,44 +59,64 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
       },
     },
   }
-  let session: ort.InferenceSession
+  const session = newNativeSession()
   try {
-    session = await inCall(() =>
-      typeof model === 'string'
-        ? ort.InferenceSession.create(model, settings)
-        : ort.InferenceSession.create(model, settings),
-    )
+    await inCall(async () => {
+      await turn()
+      load(session, model, settings)
+    })
   } catch (cause) {
     throw new BlockscaleError('MODEL_UNSUPPORTED', `ONNX Runtime refuses the model: ${reason(cause)}`, undefined, {
       cause,
     })
   }
-  return {
-    inputs: session.inputNames,
-    outputs: session.outputNames,
-    async run(feeds, outputs, into) {
-      const given: Record<string, ort.Tensor> = {}
-      for (const [name, value] of Object.entries(feeds)) given[name] = toOrt(value)
-      try {
-        const results = await inCall(() => (outputs ? session.run(given, fetches(outputs, into)) : session.run(given)))
-        return Object.fromEntries(Object.entries(results).map(([name, value]) => [name, fromOrt(value)]))
-      } catch (cause) {
-        throw new BlockscaleError('ENGINE_FAILED', `the run failed: ${reason(cause)}`, undefined, { cause })
-      }
-    },
-    release: () => inCall(() => session.release()),
+  const outputNames = session.outputMetadata.map(({ name }) => name)
+  const inputNames = session.inputMetadata.map(({ name }) => name)
+  function runNow(feeds: Tensors, outputs: readonly string[] = outputNames, into: Tensors = {}): Tensors {
+    const given: Record<string, ort.Tensor> = {}
+    // What it does not know ONNX Runtime would pass over without a word, and what is missing crashes it.
+    for (const name of inputNames) given[name] = toOrt(name, feeds[name])
+    const fetches: Record<string, ort.Tensor | null> = {}
+    for (const name of outputs) fetches[name] = into[name] ? toOrt(name, into[name]) : null
+    try {
+      return session.run(given, fetches, {}) as unknown as Tensors
+    } catch (cause) {
+      throw new BlockscaleError('ENGINE_FAILED', `the run failed: ${reason(cause)}`, undefined, { cause })
+    }
   }
+  return {
+    inputs: inputNames,
+    outputs: outputNames,
+    runNow,
+    run: (feeds, outputs, into) =>
+      inCall(async () => {
+        await turn()
+        return Object.fromEntries(
+          Object.entries(runNow(feeds, outputs, into)).map(([name, value]) => [name, fromOrt(value)]),
+        )
+      }),
+    release: () => inCall(async () => session.dispose()),
+  }
+}
+
+/** The thread does what else waits for it before it is blocked. */
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+
+function load(session: NativeSession, model: Uint8Array | string, settings: ort.InferenceSession.SessionOptions): void {
+  if (typeof model === 'string') session.loadModel(model, settings)
+  else session.loadModel(model.buffer, model.byteOffset, model.byteLength, settings)
 }
 
 export const runtimeVersion = (): string => ort.env.versions.node ?? ort.env.versions.common
 
 const reason = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause)).slice(0, 500)
 
-const fetches = (outputs: readonly string[], into: Tensors = {}): Record<string, ort.Tensor | null> =>
-  Object.fromEntries(outputs.map((name) => [name, into[name] ? toOrt(into[name]) : null]))
+function toOrt(name: string, value: Tensor | undefined): ort.Tensor {
+  if (!value) throw new BlockscaleError('ENGINE_FAILED', `the run failed: input '${name}' is missing in 'feeds'.`)
+  if (value instanceof ort.Tensor) return value
+  return new ort.Tensor(value.type as 'float32', value.data as Float32Array, value.dims as number[])
+}
 
-const toOrt = (value: Tensor): ort.Tensor =>
-  new ort.Tensor(value.type as 'float32', value.data as Float32Array, value.dims as number[])
-
-const fromOrt = (value: ort.Tensor): Tensor =>
-  ({ type: value.type as TensorType, dims: value.dims, data: value.data as Float32Array }) as Tensor
+/** The plain tensor of one that the library made: only such can be sent to another thread. */
+export const fromOrt = (value: Tensor): Tensor =>
+  ({ type: value.type as TensorType, dims: value.dims, data: value.data }) as Tensor
