@@ -1,10 +1,13 @@
 import { readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { asBlockscaleError, BlockscaleError, type ErrorCode, type ModelId, seededRandom } from '../base/index.ts'
-import { openSession, type PortFact, type Session } from '../engine/index.ts'
+import { asBlockscaleError, BlockscaleError, type ErrorCode, type ModelId } from '../base/index.ts'
+import { openSession, type PortFact, type Session, type Tensors } from '../engine/index.ts'
 import { compose, readModel, writeModel } from '../onnx/index.ts'
-import { allocate, elementCount, type NumericType, type Tensor } from '../tensor/index.ts'
-import { type BorderValue, openZoo, type Zoo, type ZooFile } from '../zoo/index.ts'
+import type { Tensor } from '../tensor/index.ts'
+import { type BorderValue, type Manifest, openZoo, type Zoo, type ZooFile } from '../zoo/index.ts'
+import type { BlockedBorders } from './blocked-layout.ts'
+import { compileUnit, feedsOf, openCompiled, quickest } from './compile-unit.ts'
+import { bordersOf, chooseLayout, type Layout, unitFile, writeLayout } from './layout.ts'
 
 export interface CompileJob {
   readonly kind: 'compile'
@@ -12,6 +15,29 @@ export interface CompileJob {
   readonly device: string
   readonly model: ModelId
   readonly file: ZooFile
+  /** what the result is kept as */
+  readonly as: ZooFile
+  readonly borders: BlockedBorders
+  /** shapes on which the ways to compile it are compared */
+  readonly ports: readonly PortFact[]
+  /** bytes of compiled files that are kept; those unused for longest go first */
+  readonly keepBytes: number
+}
+
+export interface LayoutJob {
+  readonly kind: 'layout'
+  readonly zoo: string
+  readonly device: string
+  readonly model: ModelId
+  readonly manifest: Manifest
+  /** border values that could be blocked */
+  readonly values: Layout
+  /** the originals, with these values blocked */
+  readonly blocks: readonly {
+    readonly file: ZooFile
+    readonly borders: BlockedBorders
+    readonly ports: readonly PortFact[]
+  }[]
 }
 
 export interface FuseJob {
@@ -30,7 +56,7 @@ export interface FuseJob {
   readonly keepBytes: number
 }
 
-export type BuilderJob = CompileJob | FuseJob
+export type BuilderJob = CompileJob | FuseJob | LayoutJob
 export type BuilderRequest = BuilderJob & { readonly id: number }
 export interface BuilderReply {
   readonly id: number
@@ -57,6 +83,7 @@ async function handle(request: BuilderRequest): Promise<BuilderReply> {
   try {
     const zoo = openZoo(request.zoo)
     if (request.kind === 'compile') await compileBlock(zoo, request)
+    else if (request.kind === 'layout') await measureLayouts(zoo, request)
     else await fuse(zoo, request)
     return { id: request.id }
   } catch (thrown) {
@@ -65,12 +92,37 @@ async function handle(request: BuilderRequest): Promise<BuilderReply> {
   }
 }
 
-/** Optimised for this machine and saved in the form that can be mapped. */
-async function compileBlock(zoo: Zoo, { device, model, file }: CompileJob): Promise<void> {
-  await zoo.compile(device, file, async (to) => {
-    const session = await openSession(await zoo.load(model, file), { saveOptimizedTo: to })
-    await session.release()
+async function compileBlock(
+  zoo: Zoo,
+  { device, model, file, as, borders, ports, keepBytes }: CompileJob,
+): Promise<void> {
+  await trim(zoo.deviceFolder(device), keepBytes)
+  await zoo.compile(device, as, async (to) => {
+    await compileUnit(await zoo.load(model, file), to, borders, ports)
   })
+}
+
+/** Runs the original blocks with plain and with blocked borders, and writes down which borders are better blocked. */
+async function measureLayouts(zoo: Zoo, { device, model, manifest, values, blocks }: LayoutJob): Promise<void> {
+  const plain = bordersOf({ inputs: [], outputs: [] }, values)
+  const measured = []
+  for (const { file, borders, ports } of blocks) {
+    const feeds = feedsOf(ports)
+    const sessions: Session[] = []
+    try {
+      for (const each of [plain, borders]) {
+        const path = await zoo.compile(device, unitFile(file, each), async (to) => {
+          await compileUnit(await zoo.load(model, file), to, each, ports)
+        })
+        sessions.push(await openCompiled(path))
+      }
+      const times = feeds && quickest(sessions, feeds)
+      measured.push(times ? { borders, times: [times[0]!, times[1]!] as const } : { borders })
+    } finally {
+      for (const session of sessions) await session.release()
+    }
+  }
+  await writeLayout(zoo.deviceFolder(device), manifest, chooseLayout(values, measured))
 }
 
 async function fuse(zoo: Zoo, job: FuseJob): Promise<void> {
@@ -94,14 +146,7 @@ const TOLERANCE = 0.05
 
 /** @throws BlockscaleError GRAPH_INVALID when the fused graph answers otherwise than its blocks one after another */
 async function compare(fused: Session, chain: readonly Session[], { model, ports, outputs }: FuseJob): Promise<void> {
-  const random = seededRandom(1)
-  let values: Record<string, Tensor> = {}
-  for (const { name, type, dims } of ports) {
-    const sizes = dims.map((size) => size ?? 1)
-    const data = allocate(type as NumericType, elementCount(sizes))
-    if (type === 'float32') for (let i = 0; i < data.length; i++) data[i] = random() * 2 - 1
-    values[name] = { type, dims: sizes, data } as Tensor
-  }
+  let values: Tensors = feedsOf(ports.map((port) => ({ ...port, dims: port.dims.map((size) => size ?? 1) })))!
   const whole = await fused.run(pick(values, fused.inputs))
   for (const session of chain) values = { ...values, ...(await session.run(pick(values, session.inputs))) }
   for (const { name } of outputs) {

@@ -1,8 +1,10 @@
 import { stat, utimes } from 'node:fs/promises'
-import { BlockscaleError, sha256 } from '../base/index.ts'
+import { BlockscaleError, ORIGINAL, sha256 } from '../base/index.ts'
 import type { PortFact } from '../engine/index.ts'
 import type { BorderValue, Manifest, ManifestBlock, Zoo, ZooFile } from '../zoo/index.ts'
+import type { BlockedBorders } from './blocked-layout.ts'
 import type { Builder } from './builder.ts'
+import { bordersOf, eligibleValues, type Layout, PLAIN, readLayout, unitFile } from './layout.ts'
 import type { Unit } from './unit.ts'
 
 type Size = readonly [number, number]
@@ -15,8 +17,8 @@ export interface UnitFilesOptions {
   readonly background: Builder
   /** key of the folder for compiled files */
   readonly device: string
-  /** bytes of fused graphs that are kept on disk; 512 MB unless given */
-  readonly fusedCacheBytes?: number | undefined
+  /** bytes of compiled files that are kept on disk, of fused graphs and of blocks each; 1 GB unless given */
+  readonly cacheBytes?: number | undefined
 }
 
 /** A descendant that a plan chose, with what the plan reckons that it takes. */
@@ -35,6 +37,7 @@ export class UnitFiles {
   readonly #options: UnitFilesOptions
   readonly #known = new Map<string, { path: string; mark: string; bytes: number }>()
   readonly #underWay = new Map<string, Promise<{ path: string; bytes: number }>>()
+  readonly #layouts = new Map<string, Promise<Layout>>()
 
   constructor(options: UnitFilesOptions) {
     this.#options = options
@@ -42,14 +45,16 @@ export class UnitFiles {
 
   /** @throws BlockscaleError PLAN_INVALID, ZOO_DAMAGED, MODEL_UNSUPPORTED */
   async chain(manifest: Manifest, chosen: readonly ChosenDescendant[], size: Size): Promise<Unit[]> {
+    const layout = await this.#layout(manifest)
     return Promise.all(
       manifest.blocks.map(async (block) => {
         const choice = chosen.find((each) => each.block === block.id)
         const descendant = descendantOf(manifest, block, choice?.descendant)
-        const { path, bytes } = await this.#compiled(manifest, descendant.file)
+        const borders = bordersOf(block, layout)
+        const { path, bytes } = await this.#compiled(manifest, block, descendant.file, borders)
         const base = isBaseSize(manifest, size)
         return {
-          key: descendant.file.sha256,
+          key: unitFile(descendant.file, borders).sha256,
           block: block.id,
           descendant: descendant.id,
           kind: descendant.kind,
@@ -66,14 +71,14 @@ export class UnitFiles {
   /** The fused form of a choice, where it was made before. */
   async fused(manifest: Manifest, chain: readonly Unit[], size: Size): Promise<Unit | undefined> {
     const file = fusedFile(manifest, chain)
-    const found = await this.#find(this.#fusedDevice, file, true)
+    const found = await this.#find(this.#fusedDevice, file)
     return found && this.#fusedUnit(manifest, chain, size, file, found)
   }
 
   /** Makes the fused form of a choice. @throws BlockscaleError GRAPH_INVALID when it would answer otherwise than the chain */
   async fuse(manifest: Manifest, chain: readonly Unit[], size: Size): Promise<Unit> {
     const file = fusedFile(manifest, chain)
-    const { zoo, background, fusedCacheBytes } = this.#options
+    const { zoo, background } = this.#options
     const found = await this.#once(`fused ${file.sha256}`, async () => {
       await background.run({
         kind: 'fuse',
@@ -85,20 +90,61 @@ export class UnitFiles {
         inputs: manifest.inputs,
         outputs: manifest.outputs,
         ports: modelInputs(manifest, size),
-        keepBytes: fusedCacheBytes ?? 512e6,
+        keepBytes: this.#keepBytes,
       })
-      return this.#find(this.#fusedDevice, file, true)
+      return this.#find(this.#fusedDevice, file)
     })
     return this.#fusedUnit(manifest, chain, size, file, found)
   }
 
   /** Compiles what is not compiled yet, one after another, so that later swaps find it. */
   async compileAll(manifest: Manifest, goOn: () => boolean): Promise<void> {
-    for (const { descendants } of manifest.blocks) {
-      for (const { file } of descendants) {
-        if (goOn()) await this.#compiled(manifest, file, this.#options.background)
+    const layout = await this.#layout(manifest)
+    for (const block of manifest.blocks) {
+      for (const { file } of block.descendants) {
+        if (goOn()) await this.#compiled(manifest, block, file, bordersOf(block, layout), this.#options.background)
       }
     }
+  }
+
+  /** Which borders are blocked on this machine: measured once, on the original blocks, when the model is first loaded here. */
+  #layout(manifest: Manifest): Promise<Layout> {
+    const values = eligibleValues(manifest)
+    if (values.size === 0) return Promise.resolve(PLAIN)
+    let layout = this.#layouts.get(manifest.source)
+    if (!layout) {
+      layout = this.#chooseLayout(manifest, values)
+      this.#layouts.set(manifest.source, layout)
+      layout.catch(() => this.#layouts.delete(manifest.source))
+    }
+    return layout
+  }
+
+  async #chooseLayout(manifest: Manifest, values: Layout): Promise<Layout> {
+    const { zoo, device, builder } = this.#options
+    const folder = zoo.deviceFolder(device)
+    const known = await readLayout(folder, manifest)
+    if (known) return known
+    const choosing = builder.run({
+      kind: 'layout',
+      zoo: zoo.dir,
+      device,
+      model: manifest.model,
+      values,
+      blocks: manifest.blocks.map((block) => ({
+        file: descendantOf(manifest, block, ORIGINAL).file,
+        borders: bordersOf(block, values),
+        ports: block.inputs.map((value) => portOf(value, true)),
+      })),
+      manifest,
+    })
+    // Where it cannot be measured (an original that no plan wants may be damaged), borders stay plain, and it is tried again at the next start.
+    await choosing.catch(() => {})
+    return (await readLayout(folder, manifest)) ?? PLAIN
+  }
+
+  get #keepBytes(): number {
+    return this.#options.cacheBytes ?? 1e9
   }
 
   get #fusedDevice(): string {
@@ -128,26 +174,39 @@ export class UnitFiles {
 
   #compiled(
     manifest: Manifest,
+    block: ManifestBlock,
     file: ZooFile,
+    borders: BlockedBorders,
     builder = this.#options.builder,
   ): Promise<{ path: string; bytes: number }> {
     const { zoo, device } = this.#options
-    return this.#once(file.sha256, async () => {
-      const found = await this.#find(device, file)
+    const as = unitFile(file, borders)
+    return this.#once(as.sha256, async () => {
+      const found = await this.#find(device, as)
       if (found) return found
-      await builder.run({ kind: 'compile', zoo: zoo.dir, device, model: manifest.model, file })
-      return this.#find(device, file)
+      const ports = block.inputs.map((value) => portOf(value, true))
+      const { model } = manifest
+      await builder.run({
+        kind: 'compile',
+        zoo: zoo.dir,
+        device,
+        model,
+        file,
+        as,
+        borders,
+        ports,
+        keepBytes: this.#keepBytes,
+      })
+      return this.#find(device, as)
     })
   }
 
-  async #find(device: string, file: ZooFile, touch = false): Promise<{ path: string; bytes: number } | undefined> {
+  async #find(device: string, file: ZooFile): Promise<{ path: string; bytes: number } | undefined> {
     const known = this.#known.get(file.sha256)
     if (known && (await markOf(known.path)) === known.mark) return known
-    // Its time says when a fused graph was last wanted, so that the one unused for longest can go.
-    if (touch) {
-      const now = new Date()
-      await utimes(`${this.#options.zoo.deviceFolder(device)}/${file.sha256}.ort`, now, now).catch(() => {})
-    }
+    // Its time says when it was last wanted, so that what is unused for longest can go.
+    const now = new Date()
+    await utimes(`${this.#options.zoo.deviceFolder(device)}/${file.sha256}.ort`, now, now).catch(() => {})
     const path = await this.#options.zoo.compiled(device, file)
     if (!path) return undefined
     const found = { path, mark: await markOf(path), bytes: (await stat(path)).size }
@@ -192,7 +251,9 @@ function descendantOf(manifest: Manifest, block: ManifestBlock, id: string | und
 
 /** What a fused choice is kept as: its hash covers the files, their order and how they are joined. */
 function fusedFile(manifest: Manifest, chain: readonly Unit[]): ZooFile {
-  const files = chain.map(({ key }) => key).join('\n')
+  const files = manifest.blocks
+    .map((block, i) => descendantOf(manifest, block, chain[i]!.descendant).file.sha256)
+    .join('\n')
   const ends = [...manifest.inputs, ...manifest.outputs].map(({ name }) => name).join('\n')
   return { path: '', bytes: 0, sha256: sha256(`fused 1\n${files}\n${ends}`) }
 }
