@@ -93,6 +93,11 @@ export class Engine {
     return [...this.#held.keys()]
   }
 
+  /** false from the end of a thread until the next one has started */
+  get isRunning(): boolean {
+    return this.#worker !== undefined
+  }
+
   /** Resolves when the thread runs and has done what it was asked before. */
   async ready(): Promise<void> {
     await this.#call({ kind: 'release', call: 0, key: '' })

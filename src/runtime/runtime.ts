@@ -16,7 +16,7 @@ import { Scheduler } from './scheduler.ts'
 import type { Stage } from './stage.ts'
 import { summaryOf } from './summary.ts'
 import { Tallies } from './tallies.ts'
-import type { LiveModel, Runtime, RuntimeEvent, RuntimeHappening, RuntimeOptions, Workload } from './types.ts'
+import type { Live, LiveModel, Runtime, RuntimeEvent, RuntimeHappening, RuntimeOptions, Workload } from './types.ts'
 import { UnitFiles } from './unit-files.ts'
 import {
   budgetSchema,
@@ -92,9 +92,11 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   const known = new Map<string, Manifest>()
   let controller: Controller | undefined
   let closing: Promise<void> | undefined
+  let unserved: Live['unserved'] = []
 
   async function change(wanted: (now: Wishes) => Wishes, why: string) {
     const result = await deploying.change(wanted, why, (wishes) => writeWishes(zoo.dir, wishes))
+    unserved = []
     weights.clear()
     for (const { model, weight } of wishesByModel(deploying.wishes.workloads.values())) weights.set(model, weight)
     return result
@@ -111,6 +113,14 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
         log.warn({ model, error: (error as Error).message }, 'a model of the zoo cannot be read')
       }
     }
+  }
+
+  const isRunning = (core: number): boolean => engines[core]!.isRunning
+
+  function reasonOf(model: string): string | undefined {
+    const deployed = live.get(model)
+    if (deployed) return isRunning(deployed.target.core) ? undefined : 'its engine has ended and is being replaced'
+    return unserved.find((each) => each.model === model)?.why
   }
 
   function liveModel(deployed: Deployed): LiveModel {
@@ -136,7 +146,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
         ...deployed.measured(),
         memoryBytes: loaded.reduce((sum, { unit }) => sum + unit.memoryBytes, 0),
       },
-      state: scheduler.isPaused(target.model) ? 'swapping' : 'ready',
+      state: !isRunning(target.core) ? 'failed' : scheduler.isPaused(target.model) ? 'swapping' : 'ready',
     }
   }
 
@@ -144,7 +154,9 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     models() {
       // What was built meanwhile is in the next answer.
       refresh().catch((error: Error) => log.warn({ error: error.message }, 'the zoo cannot be read'))
-      return [...known.values()].map((manifest) => summaryOf(manifest, live.has(manifest.model)))
+      return [...known.values()].map((manifest) =>
+        summaryOf(manifest, live.has(manifest.model), reasonOf(manifest.model)),
+      )
     },
     workloads: () => deploying.wishes.workloads,
     async putWorkload(id, workload) {
@@ -178,6 +190,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
         id,
         plan,
         models: [...live.values()].map(liveModel),
+        unserved,
         memory: {
           limitBytes: deploying.wishes.budget.memoryBytes,
           plannedBytes: stage.residents.bytes,
@@ -255,16 +268,16 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
       await zoo.manifest(modelId(model))
       wishes = withDefault(wishes, model)
     }
-    if (wishes.workloads.size === 0) {
-      await change(() => wishes, 'the start')
-      return
-    }
+    const missing = gone.map(([id, { model }]) => ({ id, model, why: `${model} is not built` }))
     try {
       await change(() => wishes, 'the start')
+      unserved = missing
     } catch (error) {
       // What was wished for before may not fit any more; then the service is there, empty, and says why.
       if (isAsked) throw error
-      log.error({ error: (error as Error).message }, 'the stored workloads cannot be served')
+      const why = (error as Error).message
+      unserved = [...missing, ...[...wishes.workloads].map(([id, { model }]) => ({ id, model, why }))]
+      log.error({ error: why }, 'the stored workloads cannot be served')
     }
   }
 }

@@ -1,7 +1,8 @@
 import type { Manifest } from '../zoo/index.ts'
 import type { ModelSummary } from './types.ts'
 
-export function summaryOf(manifest: Manifest, loaded: boolean): ModelSummary {
+/** @param reason why the model cannot answer although it is asked for */
+export function summaryOf(manifest: Manifest, loaded: boolean, reason?: string): ModelSummary {
   const { card, sizes, inputs, outputs } = manifest
   const blocks = manifest.blocks.map(({ id, descendants }) => ({
     id,
@@ -11,6 +12,7 @@ export function summaryOf(manifest: Manifest, loaded: boolean): ModelSummary {
     model: manifest.model,
     task: card.task,
     loaded,
+    reason,
     sizes,
     inputs,
     outputs,

@@ -75,7 +75,7 @@ export interface LiveModel {
   readonly state: ModelState
 }
 
-/** 'swapping' while blocks are exchanged one by one; requests wait then and do not fail. */
+/** 'swapping' while blocks are exchanged one by one: requests wait then and do not fail. 'failed' while its engine has no thread. */
 export type ModelState = 'ready' | 'swapping' | 'failed'
 
 export interface Live {
@@ -83,6 +83,8 @@ export interface Live {
   readonly id: string
   readonly plan: Plan
   readonly models: readonly LiveModel[]
+  /** workloads kept from before the start that are not served, until the next change takes their place */
+  readonly unserved: readonly { readonly id: string; readonly model: string; readonly why: string }[]
   readonly memory: {
     readonly limitBytes?: number | undefined
     /** sum of the measured needs of everything that is loaded now */

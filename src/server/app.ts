@@ -4,10 +4,11 @@ import express, { type Express, Router } from 'express'
 import type { Logger } from 'pino'
 import { BlockscaleError } from '../base/index.ts'
 import type { Runtime } from '../runtime/index.ts'
+import { openAttempts, slowGuessing } from './attempts.ts'
 import { openEventFeed } from './event-feed.ts'
 import { handleFailure } from './failure.ts'
 import { openGate } from './gate.ts'
-import { authoriser, type GuardOptions, guard, slowGuessing } from './guard.ts'
+import { authoriser, type GuardOptions, guard } from './guard.ts'
 import { defaultLimits, type Limits } from './limits.ts'
 import { createLogger, logRequests } from './log.ts'
 import { openMetrics } from './metrics.ts'
@@ -60,20 +61,26 @@ export function createApplication(runtime: Runtime, options: AppOptions = {}): A
     stopping: stopping.signal,
     isAuthorised: authoriser(options),
   }
-  const streams = openStreams(service, options)
+  const attempts = options.token === undefined ? undefined : openAttempts()
+  const streams = openStreams(service, options, attempts)
   const metrics = openMetrics(service, () => streams.open)
   const routes = [...routesOf(service), ...metrics.routes]
   const app = express()
   app.disable('x-powered-by')
   app.disable('etag')
   app.use(logRequests(logger), securityHeaders(), metrics.observe)
-  if (options.token !== undefined) app.use(slowGuessing())
+  if (attempts) app.use(slowGuessing(attempts))
   app.use(pageRoutes(openApiDocument(routes, packageVersion, options.token !== undefined)))
   app.use((_request, response, next) => {
     response.set('Cache-Control', 'no-store')
+    if (stopping.signal.aborted) response.set('Connection', 'close')
     next()
   })
   app.use(routerOf(routes.filter((each) => each.open)))
+  app.use((_request, _response, next) => {
+    if (stopping.signal.aborted) throw new BlockscaleError('OVERLOADED', 'the service is stopping')
+    next()
+  })
   app.use(guard(options))
   app.use(routerOf(routes.filter((each) => !each.open)))
   app.get('/v1/stream', (_request, response) => {

@@ -18,12 +18,18 @@ export interface Gate {
   check(models: readonly string[]): void
   /** @throws BlockscaleError OVERLOADED */
   enter(models: readonly string[]): Place
-  /** Counts a body that is about to be received. @throws BlockscaleError OVERLOADED */
-  receive(bytes: number): Place
+  /**
+   * Counts a body that is about to be received, and the bytes of its answer that the client has not read yet.
+   *
+   * @throws BlockscaleError OVERLOADED
+   */
+  receive(bytes: number, unread?: () => number): Place
   /** Counts pixels that are about to be decoded. @throws BlockscaleError OVERLOADED */
   decode(pixels: number): Place
   readonly inWorks: number
   readonly receivingBytes: number
+  /** of answers that wait for clients who read slowly */
+  readonly unreadBytes: number
   readonly refused: number
 }
 
@@ -40,6 +46,8 @@ export function openGate(limits: Limits, now: () => number = () => performance.n
   let receivingBytes = 0
   let decodedPixels = 0
   let refused = 0
+  const answers = new Set<() => number>()
+  const unreadBytes = (): number => [...answers].reduce((sum, unread) => sum + unread(), 0)
 
   const refuse = (message: string): never => {
     refused++
@@ -77,13 +85,17 @@ export function openGate(limits: Limits, now: () => number = () => performance.n
         }
       })
     },
-    receive(bytes) {
+    receive(bytes, unread) {
       if (receivingBytes > 0 && receivingBytes + bytes > limits.uploadBytes) {
         refuse(`${receivingBytes} bytes are being received already`)
       }
+      const waiting = unreadBytes()
+      if (waiting > limits.unreadBytes) refuse(`${waiting} bytes of answers wait for clients that do not read them`)
       receivingBytes += bytes
+      if (unread) answers.add(unread)
       return once(() => {
         receivingBytes -= bytes
+        if (unread) answers.delete(unread)
       })
     },
     decode(pixels) {
@@ -100,6 +112,9 @@ export function openGate(limits: Limits, now: () => number = () => performance.n
     },
     get receivingBytes() {
       return receivingBytes
+    },
+    get unreadBytes() {
+      return unreadBytes()
     },
     get refused() {
       return refused

@@ -1,7 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { RequestHandler } from 'express'
-import { rateLimit } from 'express-rate-limit'
 import { BlockscaleError } from '../base/index.ts'
 import type { Service } from './service.ts'
 
@@ -89,19 +88,3 @@ export const authoriser =
   (options: GuardOptions): Service['isAuthorised'] =>
   (request, key) =>
     refusal(request, options, key) === undefined
-
-/** Guessing tokens is slow: so many wrong ones in a minute from one address, then none is looked at. */
-export function slowGuessing(): RequestHandler {
-  return rateLimit({
-    windowMs: 60_000,
-    limit: 30,
-    skipSuccessfulRequests: true,
-    requestWasSuccessful: (_request, response) => response.statusCode !== 401,
-    standardHeaders: false,
-    legacyHeaders: false,
-    handler: (_request, response, next) => {
-      response.set('Retry-After', '60')
-      next(new BlockscaleError('TOO_MANY_ATTEMPTS', 'too many requests with a wrong token'))
-    },
-  })
-}

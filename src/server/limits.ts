@@ -8,6 +8,8 @@ export interface Limits {
   readonly jsonBytes: number
   /** bytes of all bodies that are being received at the same time */
   readonly uploadBytes: number
+  /** bytes of all answers that their clients have not read yet; beyond it nothing new is taken up */
+  readonly unreadBytes: number
   /** pixels of one picture, before it is decoded */
   readonly pixels: number
   /** pixels of all pictures that are decoded at the same time; 3 bytes each */
@@ -48,6 +50,7 @@ export function defaultLimits(cores: number = availableParallelism()): Limits {
     bodyBytes: 32e6,
     jsonBytes: 1e6,
     uploadBytes: 256e6,
+    unreadBytes: 128e6,
     pixels: 25e6,
     pixelsInWorks: 75e6,
     fields: 16,

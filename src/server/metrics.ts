@@ -5,6 +5,7 @@ import type { ModelStatistics, Runtime, Statistics } from '../runtime/index.ts'
 import { VERSION } from './oip/inference.ts'
 import { type Route, route } from './route.ts'
 import type { Service } from './service.ts'
+import { statisticsOf } from './statistics.ts'
 
 /** The metrics of one service. */
 export interface Metrics {
@@ -45,6 +46,12 @@ export function openMetrics(service: Service, streams: () => number): Metrics {
     'blockscale_http_receiving_bytes',
     'Bytes of bodies that are being received',
     () => gate.receivingBytes,
+  )
+  gauge(
+    registry,
+    'blockscale_http_unread_bytes',
+    'Bytes of answers that clients have not read yet',
+    () => gate.unreadBytes,
   )
   gauge(registry, 'blockscale_streams', 'Open WebSocket streams', streams)
   counter(
@@ -102,7 +109,7 @@ function tritonMetrics(registry: Registry, runtime: Runtime): void {
       registers: [registry],
       collect() {
         this.reset()
-        for (const each of runtime.statistics().models) this.inc({ model: each.model, version: VERSION }, read(each))
+        for (const each of statisticsOf({ runtime })) this.inc({ model: each.model, version: VERSION }, read(each))
       },
     })
   }
@@ -166,7 +173,7 @@ function planMetrics(registry: Registry, runtime: Runtime): void {
     registers: [registry],
     collect() {
       this.reset()
-      for (const each of runtime.statistics().models) this.set({ model: each.model }, each.queueLength)
+      for (const each of statisticsOf({ runtime })) this.set({ model: each.model }, each.queueLength)
     },
   })
   gauge(

@@ -72,12 +72,12 @@ function listen(server: Server, host: string, port: number): Promise<void> {
 /** Requests that were accepted get their answers; connections that only idle are closed at once. */
 async function drain(server: Server, drainMs: number, stop: () => Promise<void>): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-  await stop()
+  const stopped = stop()
   server.closeIdleConnections()
   // keep-alive connections turn idle as their last answers are sent
   const sweep = setInterval(() => server.closeIdleConnections(), 50)
   const force = setTimeout(() => server.closeAllConnections(), drainMs)
-  await closed
+  await Promise.all([closed, stopped])
   clearInterval(sweep)
   clearTimeout(force)
 }

@@ -2,20 +2,22 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type RawData, type WebSocket, WebSocketServer } from 'ws'
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
+import type { Attempts } from './attempts.ts'
 import { failureJson, failureOf, statusOf } from './failure.ts'
-import type { GuardOptions } from './guard.ts'
-import { refusal } from './guard.ts'
+import { type GuardOptions, refusal } from './guard.ts'
 import { modelList, predictAll } from './routes/predict.ts'
 import type { Service } from './service.ts'
 import { withPicture } from './upload.ts'
 
 const PING_MS = 15_000
+/** for a client to say goodbye too */
+const GOODBYE_MS = 1000
 /** While this much waits to be read by the client, no further frame is taken up. */
 const MAX_WAITING_BYTES = 1_000_000
 
 /** Frames in, answers out, over one WebSocket. */
 export interface Streams {
-  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void>
   readonly open: number
   close(): Promise<void>
 }
@@ -27,7 +29,7 @@ export interface Streams {
  * One frame is in the works and one may wait; a newer frame takes the place of the waiting one and counts it as
  * dropped. So a camera may send as fast as it likes: answers belong to the newest frame, and memory stays bounded.
  */
-export function openStreams(service: Service, guard: GuardOptions): Streams {
+export function openStreams(service: Service, guard: GuardOptions, attempts?: Attempts): Streams {
   const server = new WebSocketServer({
     noServer: true,
     maxPayload: service.limits.bodyBytes,
@@ -44,29 +46,33 @@ export function openStreams(service: Service, guard: GuardOptions): Streams {
   ping.unref()
 
   return {
-    upgrade(request, socket, head) {
-      const opened = accept(service, guard, request, server.clients.size)
-      if (opened instanceof BlockscaleError) {
-        refuse(socket, opened)
-        return
+    async upgrade(request, socket, head) {
+      socket.on('error', () => socket.destroy())
+      try {
+        await attempts?.check(request)
+        const models = accept(service, guard, request, server.clients.size)
+        server.handleUpgrade(request, socket, head, (webSocket) => {
+          alive.add(webSocket)
+          webSocket.on('pong', () => alive.add(webSocket))
+          webSocket.on('error', () => webSocket.terminate())
+          serveFrames(service, webSocket, models)
+        })
+      } catch (thrown) {
+        const failure = asBlockscaleError(thrown)
+        if (failure.code === 'UNAUTHORISED') await attempts?.failed(request)
+        refuse(socket, failure)
       }
-      server.handleUpgrade(request, socket, head, (webSocket) => {
-        alive.add(webSocket)
-        webSocket.on('pong', () => alive.add(webSocket))
-        webSocket.on('error', () => webSocket.terminate())
-        serveFrames(service, webSocket, opened.models)
-      })
     },
     get open() {
       return server.clients.size
     },
     close() {
       clearInterval(ping)
-      for (const socket of server.clients) socket.close(1001, 'the service is stopping')
+      // each stream ends itself once the frame in its works is answered
       return new Promise((resolve) => {
         const force = setTimeout(() => {
           for (const socket of server.clients) socket.terminate()
-        }, 1000)
+        }, service.limits.drainMs)
         server.close(() => {
           clearTimeout(force)
           resolve()
@@ -76,33 +82,24 @@ export function openStreams(service: Service, guard: GuardOptions): Streams {
   }
 }
 
-function accept(
-  service: Service,
-  guard: GuardOptions,
-  request: IncomingMessage,
-  open: number,
-): BlockscaleError | { models: readonly string[] } {
-  try {
-    const url = new URL(request.url ?? '/', 'http://localhost')
-    if (url.pathname !== '/v1/stream') throw new BlockscaleError('NOT_FOUND', `${url.pathname} is no stream`)
-    const refused = refusal(request, guard)
-    if (refused) throw refused
-    if (service.stopping.aborted) throw new BlockscaleError('OVERLOADED', 'the service is stopping')
-    if (open >= service.limits.streams) throw new BlockscaleError('OVERLOADED', `${open} streams are open already`)
-    const models = modelList(service, url.searchParams.get('models') ?? '')
-    const known = new Set(service.models().map((each) => each.model))
-    const unknown = models.find((model) => !known.has(model))
-    if (unknown) throw new BlockscaleError('MODEL_UNKNOWN', `there is no model ${unknown} in the zoo`)
-    return { models }
-  } catch (thrown) {
-    return asBlockscaleError(thrown)
-  }
+/** @returns the models that the frames are for. @throws BlockscaleError why there is no stream */
+function accept(service: Service, guard: GuardOptions, request: IncomingMessage, open: number): readonly string[] {
+  const [path = '', query = ''] = (request.url ?? '').split('?', 2)
+  if (path !== '/v1/stream') throw new BlockscaleError('NOT_FOUND', `${path} is no stream`)
+  const refused = refusal(request, guard)
+  if (refused) throw refused
+  if (service.stopping.aborted) throw new BlockscaleError('OVERLOADED', 'the service is stopping')
+  if (open >= service.limits.streams) throw new BlockscaleError('OVERLOADED', `${open} streams are open already`)
+  const models = modelList(service, new URLSearchParams(query).get('models') ?? '')
+  const known = new Set(service.models().map((each) => each.model))
+  const unknown = models.find((model) => !known.has(model))
+  if (unknown) throw new BlockscaleError('MODEL_UNKNOWN', `there is no model ${unknown} in the zoo`)
+  return models
 }
 
 function refuse(socket: Duplex, failure: BlockscaleError): void {
   const body = JSON.stringify(failureJson(failure))
   const status = statusOf(failure)
-  socket.on('error', () => socket.destroy())
   socket.end(
     `HTTP/1.1 ${status} Refused\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
       `${status === 503 ? 'Retry-After: 1\r\n' : ''}Connection: close\r\n\r\n${body}`,
@@ -128,8 +125,17 @@ function serveFrames(service: Service, socket: WebSocket, models: readonly strin
       }
     } finally {
       working = false
+      if (service.stopping.aborted) end()
     }
   }
+  const end = (): void => {
+    socket.close(1001, 'the service is stopping')
+    setTimeout(() => socket.terminate(), GOODBYE_MS).unref()
+  }
+  const stop = (): void => {
+    if (!working) end()
+  }
+  service.stopping.addEventListener('abort', stop)
 
   const answerTo = async (bytes: Uint8Array, frame: number): Promise<string> => {
     try {
@@ -148,12 +154,15 @@ function serveFrames(service: Service, socket: WebSocket, models: readonly strin
       socket.close(1003, 'send pictures as binary messages')
       return
     }
+    // what comes while the service stops was not accepted
+    if (service.stopping.aborted) return
     if (waiting) dropped++
     waiting = { bytes: bytesOf(data), frame: ++frames }
     void work()
   })
   socket.on('close', () => {
     waiting = undefined
+    service.stopping.removeEventListener('abort', stop)
     gone.abort()
   })
 }

@@ -61,10 +61,19 @@ export function countUpload(service: Service, modelsOf: (request: Request) => re
       )
     }
     service.gate.check(modelsOf(request))
-    const place = service.gate.receive(length)
+    const place = service.gate.receive(length, () => response.writableLength)
     response.once('close', place.leave)
+    letGoWhenUnread(response, service.limits.requestMs)
     next()
   }
+}
+
+/** An answer has as long to be read as a request has to arrive: a client that reads a byte now and then cannot hold it for ever. */
+function letGoWhenUnread(response: Response, ms: number): void {
+  response.once('prefinish', () => {
+    const late = setTimeout(() => response.destroy(), ms)
+    response.once('close', () => clearTimeout(late))
+  })
 }
 
 const textFields = (body: unknown): Record<string, string> =>

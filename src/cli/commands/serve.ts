@@ -86,7 +86,7 @@ export async function serveZoo(
   let serving: Serving
   try {
     // Nothing was ever asked of this zoo: a service that answers for all it holds is what a person expects.
-    if (models === undefined && runtime.workloads().size === 0) {
+    if (models === undefined && runtime.workloads().size === 0 && runtime.live().unserved.length === 0) {
       for (const model of await openZoo(options.zoo).models()) await runtime.load(model)
     }
     serving = await serve(runtime, { host, port, token, logger })

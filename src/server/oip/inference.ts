@@ -85,7 +85,7 @@ export function inferenceRoutes(service: Service): Route[] {
           {
             model_name: model.model,
             model_version: VERSION,
-            ...(json.id === undefined ? {} : { id: json.id }),
+            ...(json.id == null ? {} : { id: json.id }),
             parameters: responseParameters(result),
           },
           wanted.names.map((each) => [each, outputOf(result, each)] as const),
@@ -107,10 +107,10 @@ interface Wishes {
 }
 
 /** Limits for this one request; `timeout` is Triton's word, in microseconds. */
-function wishesOf({ parameters = {} }: InferRequest): Wishes {
+function wishesOf({ parameters }: InferRequest): Wishes {
   const positive = (key: string): number | undefined => {
-    const value = parameters[key]
-    if (value === undefined) return undefined
+    const value = parameters?.[key]
+    if (value == null) return undefined
     if (typeof value !== 'number' || !(value > 0)) {
       throw new BlockscaleError('USAGE', `parameters.${key} must be a positive number`)
     }

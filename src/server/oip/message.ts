@@ -8,6 +8,9 @@ import { fromBinary, fromJson, toBinary, toJsonText } from './tensors.ts'
 
 const parameters = z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).meta({ id: 'InferParameters' })
 
+/** Of a request: the ones that are known are checked where they are used, others are left to those who know them. */
+const wishes = z.record(z.string(), z.unknown()).meta({ id: 'InferWishes' })
+
 /** Not `z.array`: going through a picture's 150,000 numbers twice would cost more than reading them. */
 const elements = z
   .custom<readonly unknown[]>(Array.isArray, 'must be an array')
@@ -18,22 +21,24 @@ const requestInput = z
     name: z.string(),
     shape: z.array(z.int().nonnegative()).max(16),
     datatype: z.enum(allDatatypes),
-    parameters: parameters.optional(),
-    data: elements.optional(),
+    parameters: wishes.nullish(),
+    data: elements.nullish(),
   })
   .meta({ id: 'InferInput' })
 
-const requestOutput = z
-  .object({ name: z.string(), parameters: parameters.optional() })
-  .meta({ id: 'InferWantedOutput' })
+const requestOutput = z.object({ name: z.string(), parameters: wishes.nullish() }).meta({ id: 'InferWantedOutput' })
 
-/** The JSON of an inference request; elements of `data` are checked when they become a tensor. */
+/**
+ * The JSON of an inference request; elements of `data` are checked when they become a tensor.
+ *
+ * Clients whose messages are objects with optional fields write `null` for what is absent.
+ */
 export const inferRequest = z
   .object({
-    id: z.string().max(256).optional(),
-    parameters: parameters.optional(),
+    id: z.string().max(256).nullish(),
+    parameters: wishes.nullish(),
     inputs: z.array(requestInput).min(1).max(64),
-    outputs: z.array(requestOutput).max(64).optional(),
+    outputs: z.array(requestOutput).max(64).nullish(),
   })
   .meta({ id: 'InferRequest' })
 
@@ -108,8 +113,8 @@ export function readInputs(json: InferRequest, binary: Uint8Array, expected: rea
     const type = typeOf(input.datatype)!
     checkFact(input, border)
     const size = input.parameters?.binary_data_size
-    if (size === undefined) {
-      if (input.data === undefined) throw invalid(`${input.name}: neither data nor binary_data_size is given`)
+    if (size == null) {
+      if (input.data == null) throw invalid(`${input.name}: neither data nor binary_data_size is given`)
       feeds[input.name] = fromJson(input.name, type, input.shape, input.data)
       continue
     }
@@ -152,7 +157,7 @@ export function wantedOutputs(
     if (!known.some((each) => each.name === name)) {
       throw invalid(`the model has no output ${name}; it gives ${known.map((each) => each.name).join(', ')}`)
     }
-    if (given?.classification !== undefined) {
+    if (given?.classification != null) {
       throw new BlockscaleError('USAGE', `output ${name}: the classification extension is not offered`)
     }
   }

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { ModelStatistics, ModelSummary, Tally } from '../../runtime/index.ts'
 import { type Route, route } from '../route.ts'
 import type { Service } from '../service.ts'
+import { statisticsOf, unused } from '../statistics.ts'
 import { allDatatypes, datatypeOf } from './datatypes.ts'
 import { modelOf, modelParams, modelPaths, VERSION } from './inference.ts'
 
@@ -74,7 +75,7 @@ export function metadataRoutes(service: Service, version: string): Route[] {
       tag: TAG,
       summary: 'Statistics of all models',
       answer: statistics,
-      handle: () => ({ model_stats: service.runtime.statistics().models.map(statisticsJson) }),
+      handle: () => ({ model_stats: statisticsOf(service).map(statisticsJson) }),
     }),
     ...modelPaths('').map((path) =>
       route({
@@ -128,8 +129,8 @@ export function metadataRoutes(service: Service, version: string): Route[] {
         errors: ['MODEL_UNKNOWN'],
         handle({ params }) {
           const { model } = modelOf(service, params)
-          const found = service.runtime.statistics().models.find((each) => each.model === model)
-          return { model_stats: [statisticsJson(found ?? { ...unused, model })] }
+          const found = statisticsOf(service).find((each) => each.model === model)
+          return { model_stats: [statisticsJson(found ?? unused(model))] }
         },
       }),
     ),
@@ -170,19 +171,6 @@ const configTensor = (each: ModelSummary['inputs'][number]) => {
 }
 
 const none: Tally = { count: 0, ns: 0 }
-const unused: Omit<ModelStatistics, 'model'> = {
-  lastInference: 0,
-  inferenceCount: 0,
-  executionCount: 0,
-  success: none,
-  fail: none,
-  queue: none,
-  input: none,
-  infer: none,
-  output: none,
-  queueLength: 0,
-}
-
 const whole = ({ count, ns }: Tally): Tally => ({ count, ns: Math.round(ns) })
 
 const statisticsJson = (each: ModelStatistics): z.infer<typeof statistics>['model_stats'][number] => ({

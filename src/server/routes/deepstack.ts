@@ -18,7 +18,7 @@ const MAX_PREDICTIONS = 20
 const prediction = z
   .object({
     confidence: z.number(),
-    label: z.string(),
+    label: z.string().optional().meta({ description: 'absent for faces' }),
     x_min: z.int(),
     y_min: z.int(),
     x_max: z.int(),
@@ -186,14 +186,21 @@ async function find(
     .filter((each) => each.confidence >= floor)
     .sort((a, b) => b.confidence - a.confidence)
     .slice(0, MAX_PREDICTIONS)
+  const isFace = command === 'face'
   return {
     success: true,
-    predictions,
+    predictions: isFace ? predictions.map(({ label: _, ...face }) => face) : predictions,
     count: predictions.length,
-    message: predictions.length ? `Found ${predictions.map((each) => each.label).join(', ')}` : 'No objects found',
+    message: isFace ? facesFound(predictions.length) : objectsFound(predictions),
     ...particulars(request, command, since, served),
   }
 }
+
+const objectsFound = (found: readonly Found[]): string =>
+  found.length ? `Found ${found.map((each) => each.label).join(', ')}` : 'No objects found'
+
+const facesFound = (count: number): string =>
+  count === 0 ? 'No faces found' : `Found ${count} face${count === 1 ? '' : 's'}`
 
 function confidenceOf(request: Request): number {
   const text = uploadOf(request).fields.min_confidence

@@ -8,12 +8,13 @@ export interface Readiness {
 }
 
 /** Ready means: every model that somebody asked for answers, and the service is not stopping. */
-export function readiness(service: Service): Readiness {
-  if (service.stopping.aborted) return { ready: false, reason: 'the service is stopping' }
-  const waiting = service.models().find((each) => each.loaded && each.reason !== undefined)
-  if (waiting) return { ready: false, reason: `${waiting.model}: ${waiting.reason}` }
-  const failed = service.runtime.live().models.find((each) => each.state === 'failed')
-  if (failed) return { ready: false, reason: `${failed.model} has failed` }
+export function readiness({ runtime, stopping }: Pick<Service, 'runtime' | 'stopping'>): Readiness {
+  if (stopping.aborted) return { ready: false, reason: 'the service is stopping' }
+  const { models, unserved } = runtime.live()
+  const [waiting] = unserved
+  if (waiting) return { ready: false, reason: `the workload ${waiting.id} is not served: ${waiting.why}` }
+  const failed = models.find((each) => each.state === 'failed')
+  if (failed) return { ready: false, reason: `${failed.model} has lost its engine, another one is being started` }
   return { ready: true }
 }
 
