@@ -1,6 +1,6 @@
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
-import { allocate, elementCount, type NumericType, type Tensor } from '../tensor/index.ts'
+import { allocate, elementCount, type Tensor } from '../tensor/index.ts'
 import { type EngineAnswer, type EngineCall, sharedNow, transferable } from './messages.ts'
 import { fromOrt, openSession, type Session, type Tensors } from './session.ts'
 
@@ -213,10 +213,14 @@ function check({ call, chain, inputs, outputs }: EngineCall & { kind: 'check' })
   const shapes: Record<string, readonly number[]> = {}
   const feeds: Record<string, Tensor> = {}
   for (const { name, type, dims } of inputs) {
-    if (type === 'string') throw new BlockscaleError('MODEL_UNSUPPORTED', `the border value ${name} holds strings`)
     const sizes = dims.map((size) => size ?? 1)
+    const count = elementCount(sizes)
     shapes[name] = sizes
-    feeds[name] = { type, dims: sizes, data: allocate(type as NumericType, elementCount(sizes)) } as Tensor
+    feeds[name] = {
+      type,
+      dims: sizes,
+      data: type === 'string' ? Array(count).fill('') : allocate(type, count),
+    } as Tensor
   }
   const names = outputs.map(({ name }) => name)
   const { outputs: given } = run({ call, chain, feeds, outputs: names }, (name, { dims }) => {

@@ -14,6 +14,19 @@ export interface Metrics {
   readonly routes: readonly Route[]
 }
 
+type Facts = Pick<Runtime, 'live' | 'statistics'>
+
+const KEPT_MS = 100
+
+/** One scrape asks a dozen times for what costs a look into /proc. */
+function brieflyKept<T>(read: () => T): () => T {
+  let value: { readonly of: T; readonly until: number } | undefined
+  return () => {
+    if (!value || performance.now() > value.until) value = { of: read(), until: performance.now() + KEPT_MS }
+    return value.of
+  }
+}
+
 /** Triton's metrics: name, help and where the number is in the statistics of a model. */
 const triton: readonly (readonly [string, string, (model: ModelStatistics) => number])[] = [
   ['nv_inference_request_success', 'Successful inference requests', (model) => model.success.count],
@@ -31,7 +44,8 @@ const triton: readonly (readonly [string, string, (model: ModelStatistics) => nu
 export function openMetrics(service: Service, streams: () => number): Metrics {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
-  const { runtime, gate } = service
+  const { gate } = service
+  const runtime = { live: brieflyKept(() => service.runtime.live()), statistics: () => service.runtime.statistics() }
   tritonMetrics(registry, runtime)
   swapMetrics(registry, runtime)
   planMetrics(registry, runtime)
@@ -100,7 +114,7 @@ function requestMetrics(registry: Registry): RequestHandler {
   }
 }
 
-function tritonMetrics(registry: Registry, runtime: Runtime): void {
+function tritonMetrics(registry: Registry, runtime: Facts): void {
   for (const [name, help, read] of triton) {
     new Counter({
       name,
@@ -109,13 +123,13 @@ function tritonMetrics(registry: Registry, runtime: Runtime): void {
       registers: [registry],
       collect() {
         this.reset()
-        for (const each of statisticsOf({ runtime })) this.inc({ model: each.model, version: VERSION }, read(each))
+        for (const each of statisticsOf(runtime)) this.inc({ model: each.model, version: VERSION }, read(each))
       },
     })
   }
 }
 
-function swapMetrics(registry: Registry, runtime: Runtime): void {
+function swapMetrics(registry: Registry, runtime: Facts): void {
   const of = (name: string, help: string, read: (swaps: Statistics['swaps']) => number): void =>
     counter(registry, name, help, () => read(runtime.statistics().swaps))
   of('blockscale_swaps_total', 'Swaps of deployments', (swaps) => swaps.count)
@@ -137,7 +151,7 @@ function swapMetrics(registry: Registry, runtime: Runtime): void {
   )
 }
 
-function planMetrics(registry: Registry, runtime: Runtime): void {
+function planMetrics(registry: Registry, runtime: Facts): void {
   type LiveModel = ReturnType<Runtime['live']>['models'][number]
   const perModel: readonly (readonly [string, string, (model: LiveModel) => number | null])[] = [
     ['blockscale_plan_quality', 'Expected quality of the plan in force', (model) => model.predicted.quality],
@@ -173,7 +187,7 @@ function planMetrics(registry: Registry, runtime: Runtime): void {
     registers: [registry],
     collect() {
       this.reset()
-      for (const each of statisticsOf({ runtime })) this.set({ model: each.model }, each.queueLength)
+      for (const each of statisticsOf(runtime)) this.set({ model: each.model }, each.queueLength)
     },
   })
   gauge(

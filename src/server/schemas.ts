@@ -92,6 +92,9 @@ export const livePlan = plan
   .extend({
     id: z.string().meta({ description: 'of the plan in force; empty when nothing is loaded' }),
     models: z.array(liveModel),
+    unserved: z
+      .array(z.object({ id: z.string(), model: z.string(), why: z.string() }))
+      .meta({ description: 'workloads kept from before the start that cannot be served, and why' }),
     memory: z.object({
       limitBytes: z.number().optional(),
       plannedBytes: z.number(),

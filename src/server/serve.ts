@@ -32,7 +32,7 @@ export async function serve(runtime: Runtime, options: ServeOptions = {}): Promi
   const server = createServer(
     {
       requestTimeout: limits.requestMs,
-      headersTimeout: limits.headersMs,
+      headersTimeout: Math.min(limits.headersMs, limits.requestMs),
       connectionsCheckingInterval: Math.min(5000, limits.headersMs),
       keepAliveTimeout: 10_000,
       noDelay: true,

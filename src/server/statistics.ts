@@ -1,5 +1,4 @@
-import type { ModelStatistics, Tally } from '../runtime/index.ts'
-import type { Service } from './service.ts'
+import type { ModelStatistics, Runtime, Tally } from '../runtime/index.ts'
 
 const none: Tally = { count: 0, ns: 0 }
 
@@ -19,7 +18,7 @@ export const unused = (model: string): ModelStatistics => ({
 })
 
 /** Of every model that was asked something or waits for it: a counter that first appears with a 1 looks like no increase. */
-export function statisticsOf({ runtime }: Pick<Service, 'runtime'>): readonly ModelStatistics[] {
+export function statisticsOf(runtime: Pick<Runtime, 'statistics' | 'live'>): readonly ModelStatistics[] {
   const { models } = runtime.statistics()
   const known = new Set(models.map(({ model }) => model))
   const idle = runtime.live().models.filter(({ model }) => !known.has(model))

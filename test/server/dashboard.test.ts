@@ -49,7 +49,7 @@ describe.skipIf(!existsSync(executablePath))('the dashboard, in Chromium', () =>
     await page.getByText('live', { exact: true }).waitFor()
     expect(await page.getByRole('meter', { name: 'memory' }).count()).toBeGreaterThan(0)
     await page
-      .getByRole('img', { name: /possible from/ })
+      .getByRole('group', { name: /possible from/ })
       .first()
       .waitFor()
   })

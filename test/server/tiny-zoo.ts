@@ -179,7 +179,7 @@ async function writeTiny(zoo: Zoo, name: string, task: string, output: object, h
   writeProfile(zoo, manifest)
 }
 
-const modelOf = (inputs: readonly BorderValue[], outputs: readonly BorderValue[], piece: Piece): Model => ({
+export const modelOf = (inputs: readonly BorderValue[], outputs: readonly BorderValue[], piece: Piece): Model => ({
   graph: { name: 'tiny', inputs, outputs, facts: new Map(), nodes: [...piece.nodes], initializers: piece.initializers },
   opsets: new Map([['', 13]]),
   irVersion: 8,
@@ -188,7 +188,7 @@ const modelOf = (inputs: readonly BorderValue[], outputs: readonly BorderValue[]
   functions: [],
 })
 
-function writeProfile(zoo: Zoo, manifest: Parameters<Zoo['writeManifest']>[0]): void {
+export function writeProfile(zoo: Zoo, manifest: Parameters<Zoo['writeManifest']>[0]): void {
   const store = openProfiles(zoo.profilesPath)
   const device = thisDevice()
   const { model, blocks } = manifest

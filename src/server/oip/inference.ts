@@ -1,3 +1,4 @@
+import type { Response } from 'express'
 import { z } from 'zod'
 import { BlockscaleError } from '../../base/index.ts'
 import type { Inference, ModelSummary } from '../../runtime/index.ts'
@@ -9,6 +10,7 @@ import { name } from '../schemas.ts'
 import type { Service } from '../service.ts'
 import { countUpload, goneSignal } from '../upload.ts'
 import {
+  type InferBody,
   type InferRequest,
   inferRequest,
   inferResponse,
@@ -81,7 +83,7 @@ export function inferenceRoutes(service: Service): Route[] {
         } finally {
           place.leave()
         }
-        const answer = writeResponse(
+        const body = writeResponse(
           {
             model_name: model.model,
             model_version: VERSION,
@@ -91,14 +93,24 @@ export function inferenceRoutes(service: Service): Route[] {
           wanted.names.map((each) => [each, outputOf(result, each)] as const),
           wanted.isBinary,
         )
-        if (answer.headerLength === undefined) response.type('application/json')
-        else
-          response.type('application/octet-stream').set('Inference-Header-Content-Length', String(answer.headerLength))
-        response.send(answer.bytes)
+        sendParts(response, body)
         return undefined
       },
     }),
   )
+}
+
+function sendParts(response: Response, { json, raw }: InferBody): void {
+  response.set('Content-Length', String(raw.reduce((sum, { byteLength }) => sum + byteLength, json.length)))
+  if (raw.length === 0) response.set('Content-Type', 'application/json; charset=utf-8')
+  else {
+    response.set('Content-Type', 'application/octet-stream')
+    response.set('Inference-Header-Content-Length', String(json.length))
+  }
+  response.cork()
+  for (const part of [json, ...raw]) response.write(part)
+  response.end()
+  response.uncork()
 }
 
 interface Wishes {

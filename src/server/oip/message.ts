@@ -171,10 +171,10 @@ export function wantedOutputs(
   }
 }
 
-/** A response: one buffer, and the length of its JSON when raw tensors follow. */
+/** A response: its JSON, and the raw tensors that follow it. They are sent one after the other, without a copy. */
 export interface InferBody {
-  readonly bytes: Uint8Array
-  readonly headerLength: number | undefined
+  readonly json: Buffer
+  readonly raw: readonly Uint8Array[]
 }
 
 /** Writes outputs as JSON or raw bytes. The JSON is put together as text, so that no element passes through an object. */
@@ -197,7 +197,5 @@ export function writeResponse(
     return `{${facts},"parameters":{"binary_data_size":${bytes.byteLength}}}`
   })
   const json = Buffer.from(`${JSON.stringify(head).slice(0, -1)},"outputs":[${texts.join(',')}]}`)
-  return raw.length
-    ? { bytes: Buffer.concat([json, ...raw]), headerLength: json.length }
-    : { bytes: json, headerLength: undefined }
+  return { json, raw }
 }

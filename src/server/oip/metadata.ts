@@ -75,7 +75,7 @@ export function metadataRoutes(service: Service, version: string): Route[] {
       tag: TAG,
       summary: 'Statistics of all models',
       answer: statistics,
-      handle: () => ({ model_stats: statisticsOf(service).map(statisticsJson) }),
+      handle: () => ({ model_stats: statisticsOf(service.runtime).map(statisticsJson) }),
     }),
     ...modelPaths('').map((path) =>
       route({
@@ -129,7 +129,7 @@ export function metadataRoutes(service: Service, version: string): Route[] {
         errors: ['MODEL_UNKNOWN'],
         handle({ params }) {
           const { model } = modelOf(service, params)
-          const found = statisticsOf(service).find((each) => each.model === model)
+          const found = statisticsOf(service.runtime).find((each) => each.model === model)
           return { model_stats: [statisticsJson(found ?? unused(model))] }
         },
       }),

@@ -36,11 +36,12 @@ export async function call(method, path, body) {
  * EventSource cannot send a token, so the stream is read by hand.
  */
 export async function listen(onEvent, onState) {
-  let last
+  // what happened before the page was opened is told too, as far as it is kept
+  let last = '0'
   for (;;) {
     try {
       const response = await fetch('/v1/events', {
-        headers: { ...headers(), ...(last === undefined ? {} : { 'Last-Event-ID': last }) },
+        headers: { ...headers(), 'Last-Event-ID': last },
       })
       if (response.status === 401) {
         onState('locked')

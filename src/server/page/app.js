@@ -1,11 +1,9 @@
 import { render } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { call, giveToken, listen } from './api.js'
-import { LimitSlider, rounded } from './controls.js'
-import * as format from './format.js'
+import { Budget } from './budget.js'
 import { Happenings } from './happenings.js'
 import { html } from './html.js'
-import { Meter } from './meter.js'
 import { ModelCard } from './model-card.js'
 import { Legend } from './tower.js'
 import { TryIt } from './try-it.js'
@@ -55,7 +53,6 @@ function useService() {
 function App() {
   const { connection, plan, models, workloads, budget, events, refresh } = useService()
   const [problem, setProblem] = useState()
-  const range = useMemoryRange((plan?.models ?? []).map((each) => each.model).join(), JSON.stringify(workloads))
   const change = async (method, path, body) => {
     try {
       await call(method, path, body)
@@ -72,86 +69,47 @@ function App() {
   const running = new Set(plan.models.map((each) => each.model))
   const used = new Set(plan.models.flatMap((each) => each.blocks.map((block) => block.kind)))
   const setBudget = (part) => {
-    const { memoryBytes, cores, ...asked } = { ...budget, ...part }
-    delete asked.usedBytes
-    return change('PUT', '/v1/budget', { ...(memoryBytes ? { memoryBytes } : {}), ...(cores ? { cores } : {}) })
+    const { memoryBytes, cores } = { ...budget, ...part }
+    return change('PUT', '/v1/budget', present({ memoryBytes, cores }))
   }
-  const workloadOf = (model) => workloads.find((each) => each.model === model)
-  const setWorkload = ({ id, ...wish }) =>
-    change(
-      'PUT',
-      `/v1/workloads/${encodeURIComponent(id)}`,
-      Object.fromEntries(Object.entries(wish).filter(([, value]) => value !== undefined)),
-    )
+  const setWorkload = ({ id, ...wish }) => change('PUT', `/v1/workloads/${encodeURIComponent(id)}`, present(wish))
+  const repository = (model, verb) => change('POST', `/v2/repository/models/${encodeURIComponent(model)}/${verb}`)
 
   return html`<${Head} connection=${connection} plan=${plan} />
     <main>
-      ${problem && html`<p role="alert" class="problem"><b>${problem.message}.</b> ${problem.hint} <button type="button" onClick=${() => setProblem(undefined)}>close</button></p>`}
-      <section class="budget" aria-labelledby="budget-title">
-        <h2 id="budget-title">One budget for all</h2>
-        <${Meter} label="memory" planned=${plan.memory.plannedBytes} limit=${budget.memoryBytes} text=${format.bytes} />
-        <${Meter} label="cores" planned=${plan.totals?.cores ?? 0} limit=${budget.cores} text=${(value) => value.toFixed(2)} />
-        <${LimitSlider}
-          id="budget-memory"
-          label="memory budget"
-          value=${budget.memoryBytes}
-          low=${Math.min(range.low, budget.memoryBytes ?? range.low)}
-          high=${Math.max(range.high, 1.1 * (budget.memoryBytes ?? 0))}
-          text=${format.bytes}
-          step=${(value) => Math.round(value / 1e4) * 1e4}
-          onSet=${(memoryBytes) => setBudget({ memoryBytes })}
-        />
-        <${LimitSlider}
-          id="budget-cores"
-          label="cores"
-          value=${budget.cores}
-          low=${0.05}
-          high=${8}
-          text=${(value) => value.toFixed(2)}
-          step=${rounded}
-          onSet=${(cores) => setBudget({ cores })}
-        />
-      </section>
+      ${problem && html`<p role="alert" class="problem panel"><b>${problem.message}.</b> ${problem.hint} <button type="button" class="small" onClick=${() => setProblem(undefined)}>close</button></p>`}
+      ${plan.unserved.map((each) => html`<p key=${each.id} class="problem panel"><b>${each.id} is not served:</b> ${each.why}</p>`)}
+      <${Budget} plan=${plan} budget=${budget} workloads=${workloads} onBudget=${setBudget} />
       <section aria-labelledby="models-title">
-        <h2 id="models-title">Models</h2>
-        <${Legend} used=${used} />
+        <div class="title">
+          <h2 id="models-title">Models</h2>
+          <${Legend} used=${used} />
+        </div>
+        ${plan.models.length === 0 && html`<p class="quiet">No model runs. Start one below, or build one with <code>blockscale build</code>.</p>`}
         <div class="cards">
           ${plan.models.map(
             (model) => html`<${ModelCard}
               key=${model.model}
               model=${model}
               summary=${summaries.get(model.model)}
-              workload=${workloadOf(model.model)}
+              workloads=${workloads.filter((each) => each.model === model.model)}
               budget=${budget}
               onWorkload=${setWorkload}
-              onRemove=${() => change('POST', `/v2/repository/models/${encodeURIComponent(model.model)}/unload`)}
+              onRemove=${() => repository(model.model, 'unload')}
             />`,
           )}
         </div>
-        <${Idle} models=${models.filter((each) => !running.has(each.model))} onLoad=${(model) => change('POST', `/v2/repository/models/${encodeURIComponent(model)}/load`)} />
+        <${Idle} models=${models.filter((each) => !running.has(each.model))} onLoad=${(model) => repository(model, 'load')} />
       </section>
       <div class="two">
         <${TryIt} models=${plan.models} />
-        <${Happenings} events=${events} />
+        <${Happenings} events=${events} summaries=${summaries} />
       </div>
     </main>`
 }
 
-/**
- * The budgets between which plans differ, asked as what-ifs: a little less than the least that these models need, up to
- * more than they would take without a limit.
- */
-function useMemoryRange(names, wishes) {
-  const [range, setRange] = useState({ low: 1e5, high: 1e9 })
-  useEffect(() => {
-    if (names === '') return
-    const total = async (objective) => (await call('POST', '/v1/plan', { budget: {}, objective })).totals?.memoryBytes
-    Promise.all([total('memory'), total('quality')])
-      .then(([least, most]) => least && most && setRange({ low: 0.85 * least, high: Math.max(1.5 * most, 2 * least) }))
-      .catch(() => {})
-  }, [names, wishes])
-  return range
-}
+/** JSON has no undefined, and the service takes an absent field as no limit. */
+const present = (fields) => Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))
 
 const Head = ({ connection, plan }) => html`<header class="top">
   <h1>blockscale</h1>
@@ -167,7 +125,7 @@ const Idle = ({ models, onLoad }) =>
   models.length > 0 &&
   html`<p class="idle">
     <span>not running:</span>
-    ${models.map(({ model, reason }) => html`<button type="button" key=${model} title=${reason ?? ''} onClick=${() => onLoad(model)}>start ${model}</button>`)}
+    ${models.map(({ model }) => html`<button type="button" key=${model} onClick=${() => onLoad(model)}>start ${model}</button>`)}
   </p>`
 
 function Unlock() {

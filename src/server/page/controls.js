@@ -5,15 +5,20 @@ const STOPS = 100
 const REST_MS = 200
 
 /**
- * A slider on a logarithmic scale whose right end means "no limit". It shows its value while it is moved and tells it once it
- * rests, so that the service plans once for each decision and not for each pixel or key. When the service refuses, it
- * goes back to what holds.
+ * A slider for a limit that may be absent. It shows its value while it is moved and tells it once it rests, so that the
+ * service plans once for each decision and not for each pixel or key. When the service refuses, it goes back to what holds.
+ *
+ * `none` says at which end no limit is asked for, and in which words; `scale` is 'log' (for what must not reach 0) or 'linear'.
  */
-export function LimitSlider({ id, label, value, low, high, text, step, onSet }) {
-  const stopOf = (limit) =>
-    limit === undefined ? STOPS : Math.round(((STOPS - 1) * Math.log(limit / low)) / Math.log(high / low))
-  const limitOf = (stop) =>
-    stop >= STOPS ? undefined : step(Math.min(high, Math.max(low, low * (high / low) ** (stop / (STOPS - 1)))))
+export function LimitSlider({ id, label, value, low, high, text, onSet, scale = 'log', none = NO_LIMIT }) {
+  const { toShare, fromShare } = scales[scale](low, high)
+  const open = none.end === 'low' ? 0 : STOPS
+  const shift = none.end === 'low' ? 1 : 0
+  const stopOf = (limit) => {
+    if (limit === undefined) return open
+    return shift + Math.round((STOPS - 1) * Math.min(1, Math.max(0, toShare(limit))))
+  }
+  const limitOf = (stop) => (stop === open ? undefined : rounded(fromShare((stop - shift) / (STOPS - 1))))
   const [stop, setStop] = useState(stopOf(value))
   const [answered, setAnswered] = useState(0)
   const resting = useRef()
@@ -25,8 +30,9 @@ export function LimitSlider({ id, label, value, low, high, text, step, onSet }) 
       setAnswered((count) => count + 1)
     }, REST_MS)
   }
-  const shown = limitOf(stop)
-  const words = shown === undefined ? 'no limit' : text(shown)
+  // a limit that was set elsewhere is shown as it is, not as the nearest stop
+  const shown = stop === stopOf(value) ? value : limitOf(stop)
+  const words = shown === undefined ? none.words : text(shown)
   return html`<div class="slider">
     <label for=${id}>${label}</label>
     <output for=${id}>${words}</output>
@@ -41,6 +47,19 @@ export function LimitSlider({ id, label, value, low, high, text, step, onSet }) 
       onChange=${(event) => set(Number(event.currentTarget.value))}
     />
   </div>`
+}
+
+const NO_LIMIT = { end: 'high', words: 'no limit' }
+
+const scales = {
+  log: (low, high) => ({
+    toShare: (value) => Math.log(value / low) / Math.log(high / low),
+    fromShare: (share) => low * (high / low) ** share,
+  }),
+  linear: (low, high) => ({
+    toShare: (value) => (value - low) / (high - low),
+    fromShare: (share) => low + (high - low) * share,
+  }),
 }
 
 /** Three significant digits: a limit is a decision, not a measurement. */

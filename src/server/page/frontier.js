@@ -4,78 +4,141 @@ import * as format from './format.js'
 import { html } from './html.js'
 
 const STEPS = 8
-const WIDTH = 260
-const HEIGHT = 130
-const PAD = { left: 34, right: 10, top: 8, bottom: 24 }
+
+/** What quality is traded against: the field of a plan, how a plan is limited in it, and how it is written. */
+const costs = {
+  latency: {
+    of: (figures) => figures.latencyMs,
+    least: 'latency',
+    wishWithin: (limit) => ({ wish: { maxLatencyMs: limit }, budget: {} }),
+    text: format.ms,
+  },
+  memory: {
+    of: (figures) => figures.memoryBytes,
+    least: 'memory',
+    wishWithin: (limit) => ({ wish: {}, budget: { memoryBytes: limit } }),
+    text: format.bytes,
+  },
+}
 
 /**
- * The trade-off curve of one model, asked from the service as what-ifs: the best quality for each latency between the
- * fastest plan and the best one, with no other limit.
+ * The trade-off curve of one model alone, asked from the service as what-ifs: the best quality for each cost between the
+ * cheapest plan and the best one. Undefined until it is there.
  */
-async function frontierOf(model) {
-  const ask = async (wish, objective) => {
-    const plan = await call('POST', '/v1/plan', { workloads: { [model]: { model, ...wish } }, budget: {}, objective })
+export function useFrontier(model, cost) {
+  const [found, setFound] = useState({})
+  useEffect(() => {
+    if (found[cost]) return undefined
+    let gone = false
+    const keep = (points) => !gone && setFound((before) => ({ ...before, [cost]: points }))
+    frontierOf(model, costs[cost]).then(keep, () => keep([]))
+    return () => {
+      gone = true
+    }
+  }, [model, cost])
+  return found[cost]
+}
+
+async function frontierOf(model, { of, least, wishWithin }) {
+  const ask = async ({ wish, budget }, objective) => {
+    const plan = await call('POST', '/v1/plan', { workloads: { [model]: { model, ...wish } }, budget, objective })
     return plan.models[0]?.predicted
   }
-  const [best, fastest] = [await ask({}, 'quality'), await ask({}, 'latency')]
-  if (!best || !fastest) return []
-  const points = [fastest]
+  const free = { wish: {}, budget: {} }
+  const [best, cheapest] = [await ask(free, 'quality'), await ask(free, least)]
+  if (!best || !cheapest) return []
+  const points = [cheapest]
   for (let step = 1; step < STEPS; step++) {
-    const maxLatencyMs = fastest.latencyMs * (best.latencyMs / fastest.latencyMs) ** (step / STEPS)
-    const point = await ask({ maxLatencyMs }, 'quality').catch(() => undefined)
+    const limit = of(cheapest) * (of(best) / of(cheapest)) ** (step / STEPS)
+    const point = await ask(wishWithin(limit), 'quality').catch(() => undefined)
     if (point) points.push(point)
   }
   points.push(best)
-  points.sort((a, b) => a.latencyMs - b.latencyMs)
+  points.sort((a, b) => of(a) - of(b))
   // far from what was measured a prediction may fall below nothing: such plans are of no use, and would flatten the rest
   const useful = points.filter((point) => point.quality > 0)
   return useful.filter((point, index) => index === 0 || point.quality > useful[index - 1].quality)
 }
 
-export function Frontier({ model }) {
-  const [points, setPoints] = useState()
-  const name = model.model
-  useEffect(() => {
-    let gone = false
-    frontierOf(name)
-      .then((found) => !gone && setPoints(found))
-      .catch(() => !gone && setPoints([]))
-    return () => {
-      gone = true
-    }
-  }, [name])
-  if (!points) return html`<p class="quiet">working out the trade-off…</p>`
-  if (points.length < 2) return html`<p class="quiet">no trade-off to show: one plan is both fastest and best</p>`
-  return html`<${Chart} points=${points} current=${model.predicted} name=${name} />`
-}
-
-function Chart({ points, current, name }) {
-  const all = [...points, current]
-  const [x0, x1] = spread(all.map((each) => each.latencyMs))
-  const [y0, y1] = spread(all.map((each) => each.quality))
-  const x = (value) => PAD.left + ((value - x0) / (x1 - x0)) * (WIDTH - PAD.left - PAD.right)
-  const y = (value) => HEIGHT - PAD.bottom - ((value - y0) / (y1 - y0)) * (HEIGHT - PAD.top - PAD.bottom)
-  const line = points.map((each, index) => `${index ? 'L' : 'M'}${x(each.latencyMs)},${y(each.quality)}`).join('')
-  const words = `${name}: quality ${format.quality(current.quality)} at ${format.ms(current.latencyMs)}; possible from ${format.quality(points[0].quality)} at ${format.ms(points[0].latencyMs)} to ${format.quality(points.at(-1).quality)} at ${format.ms(points.at(-1).latencyMs)}`
+/** The curve with the current point, what is ruled out by the limits, and points that can be asked for. */
+export function Frontier({ name, points, cost, onCost, current, limit, floor, onChoose }) {
   return html`<figure class="frontier">
-    <svg viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label=${words}>
-      <path class="axis" d=${`M${PAD.left},${PAD.top}V${HEIGHT - PAD.bottom}H${WIDTH - PAD.right}`} />
-      <text x=${PAD.left - 4} y=${y(points.at(-1).quality) + 3} class="end">${short(points.at(-1).quality)}</text>
-      <text x=${PAD.left - 4} y=${y(points[0].quality) + 3} class="end">${short(points[0].quality)}</text>
-      <text x=${x(points[0].latencyMs)} y=${HEIGHT - 10} class="middle">${format.ms(points[0].latencyMs)}</text>
-      <text x=${WIDTH - PAD.right} y=${HEIGHT - 10} class="end">${format.ms(points.at(-1).latencyMs)}</text>
-      <path class="curve" d=${line} />
-      ${points.map((each) => html`<circle class="possible" cx=${x(each.latencyMs)} cy=${y(each.quality)} r="2.5" />`)}
-      <circle class="current" cx=${x(current.latencyMs)} cy=${y(current.quality)} r="5.5" />
-    </svg>
-    <figcaption>quality against latency; the large dot is now</figcaption>
+    <figcaption>
+      <span>quality against</span>
+      <span class="switch" role="group" aria-label=${`Trade-off of ${name}`}>
+        ${Object.keys(costs).map(
+          (each) =>
+            html`<button type="button" key=${each} aria-pressed=${each === cost} onClick=${() => onCost(each)}>${each}</button>`,
+        )}
+      </span>
+    </figcaption>
+    ${
+      points === undefined
+        ? html`<p class="quiet">working out the trade-off…</p>`
+        : points.length < 2
+          ? html`<p class="quiet">no trade-off to show: one plan is both cheapest and best</p>`
+          : html`<${Chart} name=${name} points=${points} cost=${costs[cost]} current=${current} limit=${limit} floor=${floor} onChoose=${onChoose} />`
+    }
   </figure>`
 }
 
-const short = (value) => (value > 1.5 ? value.toFixed(1) : (100 * value).toFixed(0))
+const WIDTH = 330
+const HEIGHT = 150
+const PAD = { left: 46, right: 14, top: 10, bottom: 22 }
+
+function Chart({ name, points, cost, current, limit, floor, onChoose }) {
+  const { of, text } = cost
+  const all = [...points, current]
+  const [x0, x1] = spread(all.map((each) => Math.log(of(each))))
+  const [y0, y1] = spread(all.map((each) => each.quality))
+  const x = (value) => PAD.left + ((Math.log(value) - x0) / (x1 - x0)) * (WIDTH - PAD.left - PAD.right)
+  const y = (value) => HEIGHT - PAD.bottom - ((value - y0) / (y1 - y0)) * (HEIGHT - PAD.top - PAD.bottom)
+  const [right, bottom] = [WIDTH - PAD.right, HEIGHT - PAD.bottom]
+  // plans between two points are never better than the lower one: a staircase, not a slope
+  const line = points
+    .map((each, index) => (index ? `H${x(of(each))}V${y(each.quality)}` : `M${x(of(each))},${y(each.quality)}`))
+    .join('')
+  const [first, last] = [points[0], points.at(-1)]
+  const short = shortOf(first.quality, last.quality)
+  const words = `${name}: quality ${format.quality(current.quality)} at ${text(of(current))}; possible from ${format.quality(first.quality)} at ${text(of(first))} to ${format.quality(last.quality)} at ${text(of(last))}`
+  const edge = limit === undefined ? right : Math.min(right, Math.max(PAD.left, x(limit)))
+  const ground = floor === undefined ? bottom : Math.min(bottom, Math.max(PAD.top, y(floor)))
+  return html`<svg viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} role="group" aria-label=${words}>
+    ${edge < right && html`<rect class="ruled-out" x=${edge} y=${PAD.top} width=${right - edge} height=${bottom - PAD.top}><title>beyond the limit of ${text(limit)}</title></rect>`}
+    ${ground < bottom && html`<rect class="ruled-out" x=${PAD.left} y=${ground} width=${right - PAD.left} height=${bottom - ground}><title>below the floor of ${format.quality(floor)}</title></rect>`}
+    <path class="axis" d=${`M${PAD.left},${PAD.top}V${bottom}H${right}`} />
+    <text x=${PAD.left - 5} y=${y(last.quality) + 4} class="end">${short(last.quality)}</text>
+    ${y(first.quality) - y(last.quality) > 14 && html`<text x=${PAD.left - 5} y=${y(first.quality) + 4} class="end">${short(first.quality)}</text>`}
+    <text x=${x(of(first))} y=${HEIGHT - 6}>${text(of(first))}</text>
+    <text x=${right} y=${HEIGHT - 6} class="end">${text(of(last))}</text>
+    <path class="curve" d=${line} />
+    ${points.map((each) => html`<${Point} key=${of(each)} each=${each} at=${[x(of(each)), y(each.quality)]} words=${`${format.quality(each.quality)} at ${text(of(each))}`} onChoose=${onChoose} />`)}
+    <circle class="current" cx=${x(of(current))} cy=${y(current.quality)} r="6"><title>now: ${format.quality(current.quality)} at ${text(of(current))}</title></circle>
+  </svg>`
+}
+
+/** A point that can be asked for with the mouse or the keyboard. */
+function Point({ each, at: [cx, cy], words, onChoose }) {
+  if (!onChoose) return html`<circle class="possible" cx=${cx} cy=${cy} r="3"><title>${words}</title></circle>`
+  const choose = () => onChoose(each)
+  const press = (event) => {
+    if (event.key !== 'Enter' && event.key !== ' ') return
+    event.preventDefault()
+    choose()
+  }
+  return html`<g class="point" role="button" tabindex="0" aria-label=${`ask for ${words}`} onClick=${choose} onKeyDown=${press}>
+    <circle class="reach" cx=${cx} cy=${cy} r="9" />
+    <circle class="possible" cx=${cx} cy=${cy} r="3.5"><title>ask for ${words}</title></circle>
+  </g>`
+}
+
+/** With as many digits as tell the ends of the axis apart. */
+function shortOf(low, high) {
+  const digits = high > 1.5 ? 1 : 100 * (high - low) < 2 ? 1 : 0
+  return (value) => (value > 1.5 ? value.toFixed(digits) : `${(100 * value).toFixed(digits)} %`)
+}
 
 function spread(values) {
-  const low = Math.min(...values)
-  const high = Math.max(...values)
+  const [low, high] = [Math.min(...values), Math.max(...values)]
   return high > low ? [low, high] : [low - 0.5, high + 0.5]
 }

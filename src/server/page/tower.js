@@ -2,54 +2,71 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import * as format from './format.js'
 import { html } from './html.js'
 
-/** How a descendant was made, in the order of the legend; the colours are in style.css by the same names. */
+/** How a descendant was made, in the order of the legend; the colours are in dashboard.css by the same names. */
 export const kinds = ['original', 'int8', 'prune', 'prune-int8', 'low-rank', 'merge', 'drop']
+
+const words = {
+  original: 'as it came',
+  int8: '8-bit integers',
+  prune: 'fewer channels',
+  'prune-int8': 'fewer channels, 8-bit integers',
+  'low-rank': 'factored weights',
+  merge: 'layers merged',
+  drop: 'layers left out',
+}
 
 export const Legend = ({ used }) =>
   html`<ul class="legend" aria-label="Colours of the blocks">
     ${kinds
       .filter((kind) => used.has(kind))
-      .map((kind) => html`<li key=${kind}><span class=${`swatch kind-${kind}`}></span>${kind}</li>`)}
+      .map(
+        (kind) => html`<li key=${kind}>
+          <span class=${`swatch kind-${kind}`}></span>${kind} <span class="quiet">${words[kind]}</span>
+        </li>`,
+      )}
+    <li><span class="swatch ghost"></span>size of the original</li>
   </ul>`
 
 /**
  * A model as a tower: one brick for each block, the first at the bottom, as wide as the share of its original bytes that
- * the descendant in place keeps. Bricks that were just swapped flash.
+ * the descendant in place keeps, inside the outline of the original. Bricks that were just swapped flash.
  */
 export function Tower({ model, summary }) {
-  const changed = useChanged(model.blocks)
+  const replaced = useReplaced(model.blocks)
   return html`<ol class="tower" aria-label=${`Blocks of ${model.model}, the first at the bottom`}>
     ${[...model.blocks].reverse().map((block) => {
-      const original = summary?.blocks
-        .find((each) => each.id === block.id)
-        ?.descendants.find((each) => each.kind === 'original')?.bytes
+      const descendants = summary?.blocks.find((each) => each.id === block.id)?.descendants
+      const original = descendants?.find((each) => each.kind === 'original')?.bytes
       const share = original ? Math.min(1, block.bytes / original) : 1
-      const label = `${block.id}: ${block.descendant}, ${format.bytes(block.bytes)}${original ? ` of ${format.bytes(original)}` : ''}`
-      return html`<li key=${block.id} class=${changed.has(block.id) ? 'changed' : ''} title=${label}>
-        <span class=${`brick kind-${block.kind}`} style=${{ width: `${Math.round(34 + 66 * share)}%` }}>
-          <b>${block.id}</b> <span>${block.descendant}</span>
+      const before = replaced.get(block.id)
+      const label = `${block.id}: ${block.descendant}, ${format.bytes(block.bytes)}${original ? ` of ${format.bytes(original)}` : ''}${before ? `; was ${before}` : ''}`
+      return html`<li key=${block.id} class=${before ? 'changed' : ''} title=${label}>
+        <b>${block.id}</b>
+        <span class="outline">
+          <span class=${`brick kind-${block.kind}`} style=${{ width: `${Math.max(6, Math.round(100 * share))}%` }}></span>
         </span>
+        <span class="descendant">${block.descendant}</span>
         <small>${format.bytes(block.bytes)}</small>
       </li>`
     })}
   </ol>`
 }
 
-/** Ids of the blocks whose descendant changed within the last moment. */
-function useChanged(blocks) {
-  const before = useRef(new Map())
-  const [changed, setChanged] = useState(new Set())
+const SHOWN_MS = 2500
+
+/** Of the blocks that were swapped within the last moment: what was there before. */
+function useReplaced(blocks) {
+  const known = useRef(new Map())
+  const [replaced, setReplaced] = useState(new Map())
   const now = blocks.map(({ id, descendant }) => `${id}=${descendant}`).join()
   useEffect(() => {
-    const known = before.current
-    const ids = new Set(
-      blocks.filter(({ id, descendant }) => known.has(id) && known.get(id) !== descendant).map(({ id }) => id),
-    )
-    before.current = new Map(blocks.map(({ id, descendant }) => [id, descendant]))
-    if (ids.size === 0) return undefined
-    setChanged(ids)
-    const end = setTimeout(() => setChanged(new Set()), 1600)
+    const before = known.current
+    known.current = new Map(blocks.map(({ id, descendant }) => [id, descendant]))
+    const changed = blocks.filter(({ id, descendant }) => before.has(id) && before.get(id) !== descendant)
+    if (changed.length === 0) return undefined
+    setReplaced(new Map(changed.map(({ id }) => [id, before.get(id)])))
+    const end = setTimeout(() => setReplaced(new Map()), SHOWN_MS)
     return () => clearTimeout(end)
   }, [now])
-  return changed
+  return replaced
 }

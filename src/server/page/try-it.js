@@ -13,6 +13,7 @@ export function TryIt({ models }) {
   const [answers, setAnswers] = useState({})
   const [problem, setProblem] = useState('')
   const [camera, setCamera] = useState(false)
+  const [rate, setRate] = useState()
   const canvas = useRef()
   const names = models.map((each) => each.model)
   const active = names.filter((name) => (chosen ? chosen.has(name) : true))
@@ -42,7 +43,13 @@ export function TryIt({ models }) {
     if (picture && active.length && !camera) void run(picture)
   }, [picture, active.join(), camera])
 
-  useCamera(camera && active.length > 0, active, show, (words) => {
+  const framesPerSecond = useRef(0)
+  const showFrame = async (source, result, sinceLast) => {
+    framesPerSecond.current += 0.2 * (1000 / sinceLast - framesPerSecond.current)
+    setRate(framesPerSecond.current)
+    await show(source, result)
+  }
+  useCamera(camera && active.length > 0, active, showFrame, (words) => {
     setProblem(words)
     setCamera(false)
   })
@@ -57,24 +64,25 @@ export function TryIt({ models }) {
     setCamera(false)
     setPicture(file)
   }
-  return html`<section class="try" aria-labelledby="try-title">
+  return html`<section class="try panel" aria-labelledby="try-title">
     <h2 id="try-title">Try a picture</h2>
     <fieldset>
       <legend>through</legend>
       ${names.map(
         (name) => html`<label key=${name} class="choice">
-          <input type="checkbox" checked=${active.includes(name)} onChange=${() => toggle(name)} /> ${name}
+          <input type="checkbox" class="tick" checked=${active.includes(name)} onChange=${() => toggle(name)} /> ${name}
         </label>`,
       )}
     </fieldset>
     <div class="sources">
-      <label class="button file">
+      <label class="button">
         choose a picture
-        <input type="file" accept="image/jpeg,image/png,image/webp" onChange=${(event) => take(event.currentTarget.files[0])} />
+        <input type="file" class="file-input" accept="image/jpeg,image/png,image/webp" onChange=${(event) => take(event.currentTarget.files[0])} />
       </label>
       <button type="button" aria-pressed=${camera} onClick=${() => setCamera(!camera)}>
         ${camera ? 'stop the camera' : 'use the camera'}
       </button>
+      ${camera && rate !== undefined && html`<span class="quiet">${rate.toFixed(1)} pictures in a second</span>`}
     </div>
     ${problem && html`<p role="alert" class="warning">${problem}</p>`}
     <div
@@ -128,6 +136,7 @@ function useCamera(on, models, show, fail) {
     let media
     let stream
     let ended = false
+    let last = performance.now()
     const next = () => {
       if (ended) return
       frame.width = Math.min(CAMERA_WIDTH, video.videoWidth)
@@ -148,7 +157,9 @@ function useCamera(on, models, show, fail) {
         models,
         async ({ answers, error }) => {
           if (ended) return
-          if (answers) await show(frame, answers)
+          const sinceLast = performance.now() - last
+          last = performance.now()
+          if (answers) await show(frame, answers, sinceLast)
           else if (error.code !== 'OVERLOADED') return fail(error.message)
           next()
         },

@@ -78,6 +78,7 @@ export function livePlanJson(live: Live): z.infer<typeof livePlan> {
         state: each.state,
       }
     }),
+    unserved: live.unserved.map((each) => ({ ...each })),
     memory: { ...live.memory },
   }
 }
