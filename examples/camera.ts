@@ -34,7 +34,10 @@ export async function watch(
   const workload = `camera-${process.pid}`
   await client.putWorkload(workload, { model, maxLatencyMs, rate: framesPerSecond })
   const stop = new AbortController()
-  const swaps = tellSwaps(client, stop.signal, say)
+  const events = client.events(stop.signal)
+  // the first event tells the plan in force: from then on no swap is missed
+  await events.next()
+  const swaps = tellSwaps(events, stop.signal, say)
   const stream = await client.stream([model])
   let answered = 0
   let dropped = 0
@@ -83,9 +86,13 @@ function describe(answer: AnswerOrFailure): string {
   }
 }
 
-async function tellSwaps(client: Client, signal: AbortSignal, say: (line: string) => void): Promise<void> {
+async function tellSwaps(
+  events: ReturnType<Client['events']>,
+  signal: AbortSignal,
+  say: (line: string) => void,
+): Promise<void> {
   try {
-    for await (const event of client.events(signal)) {
+    for await (const event of events) {
       if (event.kind !== 'swap') continue
       const { swap } = event.data as { swap: SwapJson }
       const blocks = swap.models.reduce((sum, each) => sum + each.changed.length, 0)
