@@ -9,7 +9,7 @@ import { Crew } from './crew.ts'
 import type { Evaluation } from './evaluate.ts'
 import { type BuildState, type MadeBlocks, makeAll } from './make.ts'
 import { ends, prepareModel } from './prepare.ts'
-import { factsOf, lossesOf, measurementsOf, profileAt, withoutDominated } from './profile.ts'
+import { lossesOf, measurementsOf, profileAt, withoutDominated } from './profile.ts'
 import { inputSizes } from './sizes.ts'
 import { openSplits, type PictureSource } from './splits.ts'
 
@@ -42,8 +42,6 @@ export interface BuildReport {
 const MAKING_SHARE = 0.55
 /** Share of a time limit after which no other input size is begun. */
 const SIZES_SHARE = 0.7
-/** Combinations at other input sizes, whose prediction shares most with that at the own size. */
-const FEWER = { fitted: 6, checked: 2 }
 /** An input size at which the original keeps less of its quality than this is not worth a profile. */
 const LEAST_SHARE = 0.5
 
@@ -96,25 +94,11 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
       try {
         store.saveDevice(thisDevice())
         store.saveModel(manifest)
-        let quality = Number.NaN
         for (const each of useful) {
           store.saveMeasurements(measurementsOf(manifest, each))
           store.saveLosses(lossesOf(manifest, each, made.outputErrors))
-          const { size, feeds } = each
-          const isOwn = each === profile
-          const fitted = await fitCombinations({
-            manifest,
-            facts: factsOf(each),
-            zoo,
-            store,
-            crew,
-            progress,
-            feeds,
-            size,
-            ...(isOwn ? {} : FEWER),
-          })
-          if (isOwn) quality = fitted
         }
+        const quality = await fitCombinations({ manifest, profiles: useful, zoo, store, crew, progress })
         // Last of all: a model whose profiles are not whole does not count as built.
         await zoo.writeManifest(manifest)
         await zoo.tidy(manifest)

@@ -1,4 +1,4 @@
-import { type BlockId, BlockscaleError, ORIGINAL } from '../base/index.ts'
+import { BlockscaleError, ORIGINAL } from '../base/index.ts'
 import type { Choices, Manifest, ManifestBlock, ManifestDescendant } from '../zoo/index.ts'
 
 /** @throws BlockscaleError PLAN_INVALID naming what there is */
@@ -18,9 +18,3 @@ export const keyOf = (choices: Choices): string =>
 /** Every block as it came. */
 export const originalChoices = (manifest: Pick<Manifest, 'blocks'>): Choices =>
   Object.fromEntries(manifest.blocks.map(({ id }) => [id, ORIGINAL])) as Choices
-
-/** The original with one block replaced. */
-export const replaced = (manifest: Pick<Manifest, 'blocks'>, block: BlockId, by: ManifestDescendant): Choices => ({
-  ...originalChoices(manifest),
-  [block]: by.id,
-})

@@ -1,89 +1,114 @@
-import type { Progress } from '../base/index.ts'
+import { ORIGINAL, type Progress } from '../base/index.ts'
 import {
   type Combination,
-  measureWholes,
+  type Costs,
+  measureWholesAtSizes,
   type ProfileStore,
   predictors,
   type Size,
   type Split,
   thisDevice,
 } from '../profiles/index.ts'
-import type { Tensors } from '../tasks/index.ts'
 import type { Choices, Manifest, Zoo } from '../zoo/index.ts'
-import { originalChoices } from './choices.ts'
-import { type Drawable, drawCombinations } from './combinations.ts'
+import { keyOf, originalChoices } from './choices.ts'
+import { drawCombinations } from './combinations.ts'
 import type { Crew } from './crew.ts'
 import type { Evaluation } from './evaluate.ts'
 import { fuseToBytes } from './fuse.ts'
+import { factsOf, type SizeProfile } from './profile.ts'
 
 export interface CombineOptions {
   readonly manifest: Manifest
-  /** by `block/descendant`: what each loses alone */
-  readonly facts: ReadonlyMap<string, Drawable>
+  /** the model's own input size first */
+  readonly profiles: readonly SizeProfile[]
   readonly zoo: Zoo
   readonly store: ProfileStore
   readonly crew: Crew
   readonly progress: Progress
-  /** a few pictures for measuring wholes */
-  readonly feeds: readonly Tensors[]
-  readonly size: Size
-  /** combinations to fit the prediction on, and to check it on; 24 and 8 unless given */
-  readonly fitted?: number | undefined
-  readonly checked?: number | undefined
 }
 
 /** Beyond this divergence a network is of no use, and no plan goes there. */
 const MOST_DIVERGENCE = 2.5
+/** Combinations that the prediction is fitted on, for what they cost in runs (on one core), and to check it on. */
+const FITTED = { least: 24, most: 96, ms: 60_000 }
+const CHECKED = 8
+/** Combinations at other input sizes, whose prediction shares most with that at the own size. */
+const FEWER = { fitted: 12, checked: 2 }
 /** Whole models whose time and memory are measured as well; quality is measured for all. */
-const TIMED = 10
+const TIMED = { own: 10, other: 5 }
+
+/** The combinations of one input size. */
+interface Round {
+  readonly profile: SizeProfile
+  readonly fitted: readonly Choices[]
+  readonly checked: readonly Choices[]
+  readonly timed: readonly Choices[]
+}
 
 /**
- * Measures combinations as fused wholes, so that predictions can be fitted (on the refit pictures) and checked (on the
- * report pictures, with other combinations).
+ * Measures combinations as fused wholes at every input size, so that predictions can be fitted (on the refit pictures) and
+ * checked (on the report pictures, with other combinations).
  *
- * @returns quality of the original on the report pictures
+ * @returns quality of the original on the report pictures, at the own input size
  */
 export async function fitCombinations(options: CombineOptions): Promise<number> {
-  const { manifest, facts, fitted = 24, checked = 8, progress } = options
+  const { manifest, profiles, progress } = options
+  const [own] = profiles
   const original = originalChoices(manifest)
-  const drawn = drawCombinations(manifest.blocks, facts, fitted, MOST_DIVERGENCE, 1, [original])
-  const fresh = drawCombinations(manifest.blocks, facts, checked, MOST_DIVERGENCE, 2, [original, ...drawn])
-  progress.step('measure combinations', drawn.length + fresh.length + 2)
-  const timed = [original, ...drawn.slice(0, TIMED), ...fresh]
-  const costs = await measureCosts(options, timed)
-  await save(options, 'refit', [original, ...drawn], costs, false)
-  // The original first: predictions are made in the scale of what it is worth on the report pictures.
-  const [report] = await save(options, 'report', [original], costs, false)
-  await save(options, 'report', fresh, costs, true)
-  return report?.quality.value ?? Number.NaN
+  const facts = factsOf(own!)
+  const wanted = countOf(own!)
+  const fitted = drawCombinations(manifest.blocks, facts, wanted, MOST_DIVERGENCE, 1, [original])
+  const checked = drawCombinations(manifest.blocks, facts, CHECKED, MOST_DIVERGENCE, 2, [original, ...fitted])
+  const rounds = profiles.map((profile): Round => {
+    const isOwn = profile === own
+    const here = isOwn ? fitted : fitted.slice(0, FEWER.fitted)
+    const fresh = isOwn ? checked : checked.slice(0, FEWER.checked)
+    return {
+      profile,
+      fitted: [original, ...here],
+      checked: fresh,
+      timed: [original, ...here.slice(0, isOwn ? TIMED.own : TIMED.other), ...fresh],
+    }
+  })
+  const total = rounds.reduce((sum, round) => sum + 1 + round.fitted.length + round.checked.length, 0)
+  progress.step('measure combinations', total)
+  const evaluated = []
+  for (const round of rounds) {
+    // The pictures of one split at one size at a time.
+    const { size } = round.profile
+    const refit = await evaluateAll(options, round.fitted, 'refit', size)
+    evaluated.push({ refit, report: await evaluateAll(options, [original, ...round.checked], 'report', size) })
+  }
+  const costs = await costsOf(options, rounds)
+  for (const [r, round] of rounds.entries()) {
+    const { refit, report } = evaluated[r]!
+    const save = (split: Split, choices: readonly Choices[], evaluations: readonly Evaluation[], predict: boolean) =>
+      saveAll(options, round.profile.size, split, choices, evaluations, costs[r]!, predict)
+    save('refit', round.fitted, refit, false)
+    // The original first: predictions are made in the scale of what it is worth on the report pictures.
+    save('report', [original], report.slice(0, 1), false)
+    save('report', round.checked, report.slice(1), true)
+  }
+  return evaluated[0]?.report[0]?.quality.value ?? Number.NaN
 }
 
-type WholeCosts = Awaited<ReturnType<typeof measureWholes>>
+/** As many as the time for runs allows, by what a picture takes in the original. */
+function countOf({ measurements, evaluations }: SizeProfile): number {
+  const originalMs = [...measurements].reduce((sum, [, { descendant, latencyP50Ms }]) => {
+    return descendant === ORIGINAL ? sum + latencyP50Ms : sum
+  }, 0)
+  const pictures = evaluations.get('original')!.pictures
+  const affordable = Math.floor(FITTED.ms / (originalMs * pictures))
+  return Math.min(FITTED.most, Math.max(FITTED.least, affordable))
+}
 
-async function measureCosts(
-  { zoo, manifest, feeds, progress }: CombineOptions,
+async function evaluateAll(
+  { zoo, manifest, crew, progress }: CombineOptions,
   combinations: readonly Choices[],
-): Promise<ReadonlyMap<Choices, NonNullable<ReturnType<WholeCosts['get']>>>> {
-  const wholes = await Promise.all(
-    combinations.map(async (choices, index) => ({ id: `${index}`, model: await fuseToBytes(zoo, manifest, choices) })),
-  )
-  const measured = await measureWholes(wholes, feeds)
-  progress.advance(0)
-  return new Map(combinations.map((choices, index) => [choices, measured.get(`${index}`)!]))
-}
-
-async function save(
-  { zoo, manifest, store, crew, progress, size }: CombineOptions,
   split: Split,
-  combinations: readonly Choices[],
-  costs: Awaited<ReturnType<typeof measureCosts>>,
-  predict: boolean,
+  size: Size,
 ): Promise<Evaluation[]> {
-  const device = thisDevice().key
-  const predictor = predict
-    ? predictors(store, manifest, device).find((each) => each.size.join() === size.join())?.predictor
-    : undefined
-  const evaluations = await Promise.all(
+  return Promise.all(
     combinations.map(async (choices) => {
       const evaluation = await crew.run(async () => ({
         kind: 'evaluate',
@@ -95,10 +120,40 @@ async function save(
       return evaluation
     }),
   )
+}
+
+/** What the timed combinations cost at each size, by `keyOf`. */
+async function costsOf(
+  { zoo, manifest }: CombineOptions,
+  rounds: readonly Round[],
+): Promise<readonly ReadonlyMap<string, Costs>[]> {
+  const all = new Map(rounds.flatMap(({ timed }) => timed.map((choices) => [keyOf(choices), choices] as const)))
+  const wholes = await Promise.all(
+    [...all].map(async ([id, choices]) => ({ id, model: await fuseToBytes(zoo, manifest, choices) })),
+  )
+  return measureWholesAtSizes(
+    wholes,
+    rounds.map(({ profile, timed }) => ({ feeds: profile.feeds, ids: new Set(timed.map(keyOf)) })),
+  )
+}
+
+function saveAll(
+  { manifest, store }: CombineOptions,
+  size: Size,
+  split: Split,
+  combinations: readonly Choices[],
+  evaluations: readonly Evaluation[],
+  costs: ReadonlyMap<string, Costs>,
+  predict: boolean,
+): void {
+  const device = thisDevice().key
+  const predictor = predict
+    ? predictors(store, manifest, device).find((each) => each.size.join() === size.join())?.predictor
+    : undefined
   store.saveCombinations(
     combinations.map((choices, index): Combination => {
       const { quality, fidelity, divergence, pictures } = evaluations[index]!
-      const cost = costs.get(choices)
+      const cost = costs.get(keyOf(choices))
       const estimate = predictor?.quality(choices)
       return {
         model: manifest.model,
@@ -130,5 +185,4 @@ async function save(
       }
     }),
   )
-  return evaluations
 }

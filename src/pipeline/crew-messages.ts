@@ -6,6 +6,7 @@ import type { ModelCard, Skipped, Tensors } from '../tasks/index.ts'
 import type { DescendantKind } from '../zoo/index.ts'
 import type { Evaluation } from './evaluate.ts'
 import type { PictureSource, SplitName } from './splits.ts'
+import type { StandIn } from './stand-in.ts'
 
 /** What every worker of a crew is told at its start. */
 export interface CrewSetup {
@@ -34,6 +35,15 @@ export type CrewJob =
       readonly until?: number | undefined
     }
   | { readonly kind: 'evaluate'; readonly model: Uint8Array; readonly split: SplitName; readonly size: Size }
+  /** the original itself */
+  | { readonly kind: 'original'; readonly split: SplitName; readonly size: Size }
+  /** descendants of one block, each alone in the original, on the profile pictures; told part by part */
+  | {
+      readonly kind: 'stand-ins'
+      readonly block: number
+      readonly standIns: readonly StandIn[]
+      readonly size: Size
+    }
   /** recorded inputs of every block for a few pictures, for measuring */
   | { readonly kind: 'feeds'; readonly pictures: number; readonly size: Size }
 
@@ -41,6 +51,8 @@ export interface CrewResults {
   readonly ranges: readonly (readonly [string, QuantisationRange])[]
   readonly descend: undefined
   readonly evaluate: Evaluation
+  readonly original: Evaluation
+  readonly 'stand-ins': undefined
   readonly feeds: {
     readonly blocks: readonly (readonly Tensors[])[]
     readonly whole: readonly Tensors[]
@@ -62,6 +74,7 @@ export type CrewPart =
       readonly integerLayers: number
     }
   | { readonly kind: 'dropped'; readonly block: number; readonly id: string; readonly why: string }
+  | { readonly kind: 'evaluated'; readonly id: string; readonly evaluation: Evaluation }
   | { readonly kind: 'skipped'; readonly skipped: Skipped }
 
 export type FromCrew =

@@ -6,8 +6,9 @@ import { writeModel } from '../onnx/index.ts'
 import type { Size } from '../profiles/index.ts'
 import { firstInput, type Tensors } from '../tasks/index.ts'
 import type { CrewJob, CrewPart, CrewResults, CrewWorkerData, FromCrew } from './crew-messages.ts'
-import { type EvaluationSet, evaluate, openEvaluationSet } from './evaluate.ts'
+import { type EvaluationSet, evaluate, evaluateBy, openEvaluationSet, outputsOf, withReferences } from './evaluate.ts'
 import { openSplits, prepareItems, type SplitName, type Splits } from './splits.ts'
+import { evaluateStandIns } from './stand-in.ts'
 
 const setup = workerData as CrewWorkerData
 parkOn(setup.parking)
@@ -23,6 +24,8 @@ const RANGE_PICTURES = 128
 let splits: Promise<Splits> | undefined
 let calibration: Promise<readonly Tensors[]> | undefined
 const sets = new Map<string, Promise<EvaluationSet>>()
+/** outputs of the original at the card's own input size, by split */
+const references = new Map<SplitName, readonly Tensors[]>()
 const original = () => writeModel(setup.model)
 
 const openedSplits = () => {
@@ -57,11 +60,14 @@ async function evaluationSet(name: SplitName, size: Size, job: number): Promise<
   if (known) return known
   sets.clear()
   const own = firstInput(setup.card).size
-  const made = load(name, Number.POSITIVE_INFINITY, size, job).then(async (items) => {
-    const { labelled } = await openedSplits()
-    if (size.join() === own.join()) return openEvaluationSet(original(), items, labelled)
-    const atOwnSize = await load(name, Number.POSITIVE_INFINITY, own, job)
-    return openEvaluationSet(original(), items, labelled, atOwnSize)
+  const everything = Number.POSITIVE_INFINITY
+  const made = load(name, everything, size, job).then(async (items) => {
+    const set = await openEvaluationSet(original(), items, (await openedSplits()).labelled)
+    if (size.join() === own.join()) references.set(name, set.originals)
+    else if (!references.has(name)) {
+      references.set(name, await outputsOf(original(), await load(name, everything, own, job)))
+    }
+    return withReferences(set, references.get(name)!)
   })
   sets.set(key, made)
   return made
@@ -136,6 +142,18 @@ const handlers: {
 
   async evaluate(job, id) {
     return evaluate(job.model, await evaluationSet(job.split, job.size, id), setup.card)
+  },
+
+  async original(job, id) {
+    const set = await evaluationSet(job.split, job.size, id)
+    return evaluateBy((index) => set.originals[index]!, set, setup.card)
+  },
+
+  async 'stand-ins'(job, id) {
+    const set = await evaluationSet('profile', job.size, id)
+    await evaluateStandIns(setup, job.block, job.standIns, set, setup.card, (descendant, evaluation) =>
+      port!.postMessage({ job: id, part: { kind: 'evaluated', id: descendant, evaluation } } satisfies FromCrew),
+    )
   },
 
   async feeds(job, id) {

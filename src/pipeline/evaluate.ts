@@ -33,52 +33,63 @@ export async function openEvaluationSet(
   labelled: boolean,
   atOwnSize?: readonly PreparedItem[],
 ): Promise<EvaluationSet> {
-  const outputsOf = async (of: readonly PreparedItem[]) => {
+  const originals = await outputsOf(original, items)
+  const set = { items: items.slice(0, originals.length), originals, references: originals, labelled }
+  return atOwnSize ? withReferences(set, await outputsOf(original, atOwnSize)) : set
+}
+
+/** The set with what the original says at the card's own input size as that with which agreement is meant. */
+export function withReferences(set: EvaluationSet, references: readonly Tensors[]): EvaluationSet {
+  return { ...set, items: set.items.slice(0, references.length), references }
+}
+
+/** Outputs of a whole model for pictures, as many as can be held. */
+export async function outputsOf(model: Uint8Array, items: readonly PreparedItem[]): Promise<Tensors[]> {
+  const session = await openSession(model)
+  try {
     const collected: Tensors[] = []
     let bytes = 0
-    await runAll(original, of, (outputs) => {
+    for (const { prepared } of items) {
+      const outputs = await session.run(prepared.feeds)
       collected.push(outputs)
       for (const output of Object.values(outputs)) bytes += output.data.length * 4
-      return collected.length < LEAST_PICTURES || bytes < MOST_OUTPUT_BYTES
-    })
+      if (collected.length >= LEAST_PICTURES && bytes >= MOST_OUTPUT_BYTES) break
+    }
     return collected
+  } finally {
+    await session.release()
   }
-  const originals = await outputsOf(items)
-  const references = atOwnSize ? await outputsOf(atOwnSize) : originals
-  const count = Math.min(originals.length, references.length)
-  return { items: items.slice(0, count), originals, references, labelled }
 }
 
 /** Runs a whole model (usually a fused combination) on every picture of the set. */
 export async function evaluate(model: Uint8Array, set: EvaluationSet, card: ModelCard): Promise<Evaluation> {
+  const session = await openSession(model)
+  try {
+    return await evaluateBy((index) => session.run(set.items[index]!.prepared.feeds), set, card)
+  } finally {
+    await session.release()
+  }
+}
+
+/** @param outputsOf the outputs of what is judged, for a picture of the set by its number */
+export async function evaluateBy(
+  outputsOf: (index: number) => Promise<Tensors> | Tensors,
+  set: EvaluationSet,
+  card: ModelCard,
+): Promise<Evaluation> {
   const task = taskFor(card)
   const samples: Evaluated[] = []
   let divergence = 0
-  await runAll(model, set.items, (outputs) => {
-    const index = samples.length
-    const { prepared, truth } = set.items[index]!
+  for (const [index, { prepared, truth }] of set.items.entries()) {
+    const outputs = await outputsOf(index)
     divergence += task.divergence(set.originals[index]!, outputs, card)
     samples.push({ prepared, outputs, original: set.references[index]!, truth })
-    return true
-  })
+  }
   const fidelity = task.fidelity(samples, card)
   return {
     quality: set.labelled ? task.quality(samples, card) : fidelity,
     fidelity,
     divergence: divergence / Math.max(samples.length, 1),
     pictures: samples.length,
-  }
-}
-
-async function runAll(
-  model: Uint8Array,
-  items: readonly PreparedItem[],
-  each: (outputs: Tensors) => boolean,
-): Promise<void> {
-  const session = await openSession(model)
-  try {
-    for (const { prepared } of items) if (!each(await session.run(prepared.feeds))) break
-  } finally {
-    await session.release()
   }
 }

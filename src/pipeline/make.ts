@@ -73,7 +73,7 @@ export async function makeAll(
         let last: Promise<void> = Promise.resolve()
         let late = false
         await crew.run({ kind: 'descend', block: index, recipes, borders, known: names, until }, (part) => {
-          if (part.kind === 'skipped') return noteSkipped(state, part)
+          if (part.kind !== 'made' && part.kind !== 'dropped') return noteSkipped(state, part)
           if (names.includes(part.id)) return
           last = last.then(async () => {
             const record = await recordOf(state, index, part)
@@ -110,7 +110,7 @@ export async function makeAll(
 async function recordOf(
   { zoo, id, prepared }: BuildState,
   index: number,
-  part: Exclude<CrewPart, { kind: 'skipped' }>,
+  part: Extract<CrewPart, { kind: 'made' | 'dropped' }>,
 ): Promise<MadeRecord> {
   if (part.kind === 'dropped') return { why: part.why }
   const descendant = descendantId(part.id)

@@ -1,11 +1,10 @@
 import { type Loss, type Measurement, measureDescendants, type Size, thisDevice } from '../profiles/index.ts'
 import type { Tensors } from '../tasks/index.ts'
-import type { Manifest } from '../zoo/index.ts'
-import { originalChoices, replaced } from './choices.ts'
+import type { Manifest, ManifestBlock, ManifestDescendant } from '../zoo/index.ts'
 import type { Drawable } from './combinations.ts'
+import type { CrewPart } from './crew-messages.ts'
 import { dominated } from './dominance.ts'
 import type { Evaluation } from './evaluate.ts'
-import { fuseToBytes } from './fuse.ts'
 import { type BuildState, noteSkipped } from './make.ts'
 
 /** What the descendants of a model cost and lose at one input size, by `block/descendant`. */
@@ -38,34 +37,53 @@ async function evaluateAll(
   manifest: Manifest,
   size: Size,
 ): Promise<ReadonlyMap<string, Evaluation>> {
-  const { zoo, journal, crew, progress } = state
-  const jobs = [
-    { key: 'original', choices: originalChoices(manifest) },
-    ...manifest.blocks.flatMap((block) =>
-      block.descendants.slice(1).map((descendant) => ({
-        key: `${block.id}/${descendant.id}`,
-        choices: replaced(manifest, block.id, descendant),
-      })),
-    ),
-  ]
-  progress.step(`measure what each loses at ${size.join('×')}`, jobs.length)
+  const { zoo, id, journal, crew, progress } = state
+  const keyOf = (key: string) => `loss/${size.join('x')}/${key}`
   const evaluations = new Map<string, Evaluation>()
-  await Promise.all(
-    jobs.map(async ({ key, choices }) => {
-      const known = await journal.get<Evaluation>(`loss/${size.join('x')}/${key}`)
-      const evaluation =
-        known ??
-        (await crew.run(
-          async () => ({ kind: 'evaluate', model: await fuseToBytes(zoo, manifest, choices), split: 'profile', size }),
-          (part) => noteSkipped(state, part),
-        ))
-      if (!known) await journal.put(`loss/${size.join('x')}/${key}`, evaluation)
-      evaluations.set(key, evaluation)
-      progress.advance()
-    }),
-  )
+  const take = async (key: string, evaluation: Evaluation) => {
+    evaluations.set(key, evaluation)
+    progress.advance()
+    await journal.put(keyOf(key), evaluation)
+  }
+  progress.step(`measure what each loses at ${size.join('×')}`, 1 + manifest.blocks.flatMap(standInsOf).length)
+  const skipped = (part: CrewPart) => noteSkipped(state, part)
+  const original = crew
+    .run({ kind: 'original', split: 'profile', size }, skipped)
+    .then((evaluation) => take('original', evaluation))
+  const blocks = manifest.blocks.map(async (block, index) => {
+    const missing: ManifestDescendant[] = []
+    for (const descendant of standInsOf(block)) {
+      const key = `${block.id}/${descendant.id}`
+      const known = await journal.get<Evaluation>(keyOf(key))
+      if (known) await take(key, known)
+      else missing.push(descendant)
+    }
+    if (missing.length === 0) return
+    const written: Promise<void>[] = []
+    await crew.run(
+      async () => ({
+        kind: 'stand-ins',
+        block: index,
+        standIns: await Promise.all(
+          missing.map(async (each) => ({ id: each.id, model: await zoo.load(id, each.file) })),
+        ),
+        size,
+      }),
+      (part) => {
+        if (part.kind !== 'evaluated') return skipped(part)
+        const writing = take(`${block.id}/${part.id}`, part.evaluation)
+        // Awaited below; until then a failed write must not count as one that nobody looks at.
+        writing.catch(() => {})
+        written.push(writing)
+      },
+    )
+    await Promise.all(written)
+  })
+  await Promise.all([original, ...blocks])
   return evaluations
 }
+
+const standInsOf = ({ descendants }: ManifestBlock): readonly ManifestDescendant[] => descendants.slice(1)
 
 /** The losses of what the manifest offers, as rows. */
 export function lossesOf(

@@ -4,8 +4,8 @@ export {
   type MeasureJob,
   type MeasureOptions,
   measureDescendants,
-  measureWholes,
 } from './measure.ts'
+export { measureWholes, measureWholesAtSizes, type Whole } from './measure-wholes.ts'
 export type { Effort } from './measuring-process.ts'
 export * from './predict.ts'
 export * from './problem-model.ts'

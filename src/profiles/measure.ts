@@ -1,6 +1,4 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { stat } from 'node:fs/promises'
 import { type ModelId, type Progress, silentProgress } from '../base/index.ts'
 import type { Tensors } from '../engine/index.ts'
 import type { ManifestBlock, Zoo } from '../zoo/index.ts'
@@ -8,7 +6,6 @@ import { latencies, undisturbed } from './latency.ts'
 import { type Measuring, startMeasuring } from './measuring.ts'
 import type { Effort, LatencyResult, MemoryResult } from './measuring-process.ts'
 import type { Device, Measurement, Size } from './rows.ts'
-import { median } from './statistics.ts'
 
 /** The descendants of one block, to be measured against each other on recorded inputs. */
 export interface MeasureJob {
@@ -32,9 +29,7 @@ export type Costs = Pick<
   'latencyP50Ms' | 'latencyP95Ms' | 'anonymousBytes' | 'mappedBytes' | 'loadMs' | 'samples' | 'memoryMethod'
 >
 
-const EFFORT: Effort = { leastRounds: 9, mostRounds: 30, sliceMs: 20 }
-/** Sessions that are compared at once; more would not fit into the memory of a small machine. */
-const GROUP_BYTES = 400e6
+export const EFFORT: Effort = { leastRounds: 9, mostRounds: 30, sliceMs: 20 }
 /** Small networks are loaded several times, so that the noise of the process (some 0.3 MB) is shared among them. */
 const COUNTED_BYTES = 6e6
 const MOST_COPIES = 8
@@ -120,98 +115,19 @@ async function compileAll(
   })
 }
 
-/**
- * Costs of whole models, such as fused combinations: each measured in turns with the first, whose latency over all turns
- * gives the scale.
- *
- * @param wholes serialised ONNX models with the same inputs
- * @param feeds a few real inputs (batch of 1)
- */
-export async function measureWholes(
-  wholes: readonly { readonly id: string; readonly model: Uint8Array }[],
-  feeds: readonly Tensors[],
-  options: {
-    readonly effort?: Effort | undefined
-    readonly signal?: AbortSignal | undefined
-    readonly progress?: Progress | undefined
-  } = {},
-): Promise<ReadonlyMap<string, Costs>> {
-  const { signal, effort = EFFORT, progress = silentProgress } = options
-  const folder = await mkdtemp(join(tmpdir(), 'blockscale-measure-'))
-  try {
-    progress.step('measure wholes', wholes.length * 3)
-    const paths = await withMeasuring('compile', signal, async (measuring) => {
-      const made: string[] = []
-      for (const [i, { model }] of wholes.entries()) {
-        const to = join(folder, `${i}.ort`)
-        await measuring.compile(model, to)
-        made.push(to)
-        progress.advance()
-      }
-      return made
-    })
-    const memory = await withMeasuring('memory', signal, async (measuring) => {
-      const results: MemoryResult[] = []
-      for (const path of paths) {
-        results.push(await memoryOf(measuring, path, feeds))
-        progress.advance()
-      }
-      return results
-    })
-    const groups = groupsOf(memory)
-    const measured = await withMeasuring('latency', signal, async (measuring) => {
-      const results: LatencyResult[][] = []
-      for (const group of groups) {
-        const groupPaths = [0, ...group].map((i) => paths[i]!)
-        results.push(await measuring.latency({ paths: groupPaths, feeds: [feeds], effort }))
-        progress.advance(group.length)
-      }
-      return results
-    })
-    const scale = median(measured.map(([first]) => undisturbed(first!.rounds)))
-    const costs = new Map<string, Costs>()
-    for (const [g, group] of groups.entries()) {
-      const latency = scaled(measured[g]!, scale)
-      for (const [k, i] of [0, ...group].entries()) {
-        if (i === 0 && g > 0) continue
-        costs.set(wholes[i]!.id, { ...latency[k]!, ...memoryColumns(memory[i]!) })
-      }
-    }
-    return costs
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
-}
-
-/** Numbers of all wholes but the first, in groups that fit into memory together with it. */
-function groupsOf(memory: readonly MemoryResult[]): number[][] {
-  const bytesOf = (i: number): number => memory[i]!.anonymousBytes + memory[i]!.mappedBytes
-  const groups: number[][] = [[]]
-  let bytes = 0
-  for (let i = 1; i < memory.length; i++) {
-    if (bytes + bytesOf(i) > GROUP_BYTES && groups.at(-1)!.length > 0) {
-      groups.push([])
-      bytes = 0
-    }
-    groups.at(-1)!.push(i)
-    bytes += bytesOf(i)
-  }
-  return groups
-}
-
-async function memoryOf(measuring: Measuring, path: string, feeds: readonly Tensors[]): Promise<MemoryResult> {
+export async function memoryOf(measuring: Measuring, path: string, feeds: readonly Tensors[]): Promise<MemoryResult> {
   const { size } = await stat(path)
   const copies = Math.min(MOST_COPIES, Math.max(1, Math.round(COUNTED_BYTES / size)))
   return measuring.memory({ path, feeds: feeds.slice(0, 3), copies })
 }
 
-const memoryColumns = ({ anonymousBytes, mappedBytes, method }: MemoryResult) => ({
+export const memoryColumns = ({ anonymousBytes, mappedBytes, method }: MemoryResult) => ({
   anonymousBytes,
   mappedBytes,
   memoryMethod: method,
 })
 
-function scaled(
+export function scaled(
   results: readonly LatencyResult[],
   firstMs: number,
 ): Pick<Costs, 'latencyP50Ms' | 'latencyP95Ms' | 'loadMs' | 'samples'>[] {
@@ -226,7 +142,7 @@ function scaled(
   }))
 }
 
-async function withMeasuring<T>(
+export async function withMeasuring<T>(
   purpose: Parameters<typeof startMeasuring>[0],
   signal: AbortSignal | undefined,
   work: (measuring: Measuring) => Promise<T>,

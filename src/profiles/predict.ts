@@ -29,6 +29,8 @@ export interface DescendantProfile {
 export interface MeasuredCombination {
   readonly choices: Choices
   readonly quality?: number | undefined
+  /** of its outputs from those of the original, on the pictures on which `quality` was measured */
+  readonly divergence?: number | undefined
   /** share of pictures on which it agrees with the original; used with `pictures` */
   readonly fidelity?: number | undefined
   readonly latencyMs?: number | undefined
@@ -84,7 +86,9 @@ export function fitPredictor(input: PredictorInput): Predictor {
     descendants.flatMap(({ divergence, qualityLoss }, choice) =>
       qualityLoss === undefined || divergence <= 0 ? [] : [{ choice, loss: qualityLoss }],
     ),
-    measured.flatMap(({ choices, quality }) => (quality === undefined ? [] : [{ choices, loss: reference - quality }])),
+    measured.flatMap(({ choices, quality, divergence: whole }) =>
+      quality === undefined ? [] : [{ choices, loss: reference - quality, divergence: whole }],
+    ),
   )
   const costOf = (of: 'latencyMs' | 'memoryBytes'): AdditiveCost =>
     fitAdditive(

@@ -3,10 +3,11 @@ import { conformal, type HalfWidth } from './interval.ts'
 import { ridge } from './ridge.ts'
 import { mean } from './statistics.ts'
 
-/** A measured whole: one choice (by its number) for each block, and the quality that it lost. */
+/** A measured whole: one choice (by its number) for each block, the quality that it lost, and its divergence if measured. */
 export interface MeasuredLoss {
   readonly choices: readonly number[]
   readonly loss: number
+  readonly divergence?: number | undefined
 }
 
 /** Quality lost by a whole: a rising curve over the sum of its choices' divergences. */
@@ -18,25 +19,31 @@ export interface QualityLoss {
 }
 
 interface Stiffness {
+  /** of the choices' corrections by the divergences of wholes; Infinity for none */
+  readonly divergences: number
   /** of the curve, see `fitCurve` */
   readonly curve: number
-  /** of the choices' own corrections; Infinity for none */
+  /** of the choices' corrections by the losses of wholes; Infinity for none */
   readonly choices: number
 }
 
 /** Corrections of single choices are only fitted when there are this many wholes. */
 const ENOUGH = 16
 const FOLDS = 8
+/** of the curve from summed to measured divergence, on which points lie closely */
+const DIVERGENCE_STIFFNESS = 1
 /** up to here each whole is left out by itself for the interval */
 const MOST_FOLDS = 24
 /** A descendant alone says as much about the curve as this part of a measured whole; plans are wholes. */
 const SINGLE_WEIGHT = 0.3
 
 /**
- * Fits the curve to measured wholes and single descendants, and then the divergence of each choice to what the curve misses.
+ * Fits the divergence of each choice to the divergences of measured wholes, then the curve to the losses of wholes and single
+ * descendants, and then the choices again to what the curve misses.
  *
- * Summed divergences rank wholes almost rightly, but deep wholes lose more than their sum says; the curve takes that up.
- * How freely curve and choices follow the data is decided by cross-validation; the interval comes from wholes that a fit has not seen.
+ * Summed divergences rank wholes almost rightly, but deep wholes lose more than their sum says; the curve takes that up. A loss
+ * counts the pictures that turn wrong, of which a hundred pictures have few; divergence says something about every picture, and
+ * so shows with a tenth of the noise what a choice does in the company of others. How freely curve and choices follow the data is decided by cross-validation; the interval comes from wholes that a fit has not seen.
  *
  * @param divergences of each choice alone, ≥ 0
  * @param singles losses of choices alone, where they were measured
@@ -49,7 +56,7 @@ export function fitQualityLoss(
   const known: Known = { divergences, singles, typical: typicalOf(divergences) }
   const stiffness = chooseStiffness(known, wholes)
   const { curve, divergences: corrected } = fitBoth(known, wholes, stiffness)
-  const errors = unseen(known, wholes, stiffness, Math.min(wholes.length, MOST_FOLDS))
+  const errors = unseen((others) => fitBoth(known, others, stiffness), wholes, Math.min(wholes.length, MOST_FOLDS))
   if (wholes.length === 0) {
     for (const { choice, loss } of singles) {
       const predicted = curve.loss(divergences[choice]!)
@@ -84,14 +91,11 @@ function typicalOf(divergences: readonly number[]): number {
   return positive.length ? 0.1 * mean(positive) : 0
 }
 
-function fitBoth(known: Known, wholes: readonly MeasuredLoss[], stiffness: Stiffness): Fit {
+function fitBoth(singly: Known, wholes: readonly MeasuredLoss[], stiffness: Stiffness): Fit {
+  const known = { ...singly, divergences: fitDivergences(singly, wholes, stiffness.divergences).divergences }
   let divergences = known.divergences
   const curveNow = (): Curve => {
-    const points: Point[] = wholes.map(({ choices, loss }) => ({
-      divergence: sumOf(divergences, choices),
-      loss,
-      weight: 1,
-    }))
+    const points = pointsOf(divergences, wholes)
     const weight = wholes.length ? SINGLE_WEIGHT : 1
     for (const { choice, loss } of known.singles) points.push({ divergence: divergences[choice]!, loss, weight })
     return fitCurve(points, stiffness.curve)
@@ -104,6 +108,26 @@ function fitBoth(known: Known, wholes: readonly MeasuredLoss[], stiffness: Stiff
   }
   return { curve, divergences }
 }
+
+const pointsOf = (divergences: readonly number[], wholes: readonly MeasuredLoss[]): Point[] =>
+  wholes.map(({ choices, loss }) => ({ divergence: sumOf(divergences, choices), loss, weight: 1 }))
+
+/** Divergences of choices as wholes show them; the curve is from their sum to the divergence of a whole. */
+function fitDivergences(known: Known, wholes: readonly MeasuredLoss[], stiffness: number): Fit {
+  const measured = divergencesOf(wholes)
+  let divergences = known.divergences
+  let curve = fitCurve(pointsOf(divergences, measured), DIVERGENCE_STIFFNESS)
+  if (stiffness === Number.POSITIVE_INFINITY) return { curve, divergences }
+  for (let pass = 0; pass < 2; pass++) {
+    divergences = correct(known, divergences, curve, measured, stiffness)
+    curve = fitCurve(pointsOf(divergences, measured), DIVERGENCE_STIFFNESS)
+  }
+  return { curve, divergences }
+}
+
+/** Wholes with their measured divergence in the place of the loss. */
+const divergencesOf = (wholes: readonly MeasuredLoss[]): MeasuredLoss[] =>
+  wholes.flatMap(({ choices, divergence }) => (divergence === undefined ? [] : [{ choices, loss: divergence }]))
 
 /** One step of Gauss and Newton: how much each choice's divergence has to change for the curve to meet the wholes. */
 function correct(
@@ -137,13 +161,32 @@ function correct(
   )
 }
 
+const STIFF = Number.POSITIVE_INFINITY
+
 function chooseStiffness(known: Known, wholes: readonly MeasuredLoss[]): Stiffness {
   const weight = wholes.length + SINGLE_WEIGHT * known.singles.length
-  if (wholes.length < 6) return { curve: weight < 6 ? Number.POSITIVE_INFINITY : 3, choices: Number.POSITIVE_INFINITY }
-  const stiff = Number.POSITIVE_INFINITY
-  const curve = best([stiff, 3, 0.5], (each) => crossValidate(known, wholes, { curve: each, choices: stiff }))
-  if (wholes.length < ENOUGH) return { curve, choices: stiff }
-  return { curve, choices: best([stiff, 3, 0.3, 0.03], (choices) => crossValidate(known, wholes, { curve, choices })) }
+  if (wholes.length < 6) return { divergences: STIFF, curve: weight < 6 ? STIFF : 3, choices: STIFF }
+  const measured = divergencesOf(wholes)
+  const divergences =
+    measured.length < ENOUGH
+      ? STIFF
+      : best([STIFF, 3, 0.3, 0.03, 0.003], (each) => divergenceError(known, measured, each))
+  const curve = best([STIFF, 3, 0.5], (each) =>
+    crossValidate(known, wholes, { divergences, curve: each, choices: STIFF }),
+  )
+  if (wholes.length < ENOUGH) return { divergences, curve, choices: STIFF }
+  const choices = best([STIFF, 3, 0.3, 0.03], (each) =>
+    crossValidate(known, wholes, { divergences, curve, choices: each }),
+  )
+  return { divergences, curve, choices }
+}
+
+/** Relative error of the divergences of wholes under fits that have not seen them. */
+function divergenceError(known: Known, measured: readonly MeasuredLoss[], stiffness: number): number {
+  const floor = 0.1 * mean(measured.map(({ loss }) => loss))
+  const asDivergences = measured.map(({ choices, loss }) => ({ choices, loss, divergence: loss }))
+  const errors = unseen((others) => fitDivergences(known, others, stiffness), asDivergences, FOLDS)
+  return mean(errors.map(({ predicted, error }) => Math.abs(error) / (floor + predicted)))
 }
 
 /** The candidate of least error; a later, softer one has to be clearly better. */
@@ -160,14 +203,13 @@ function best(candidates: readonly number[], errorOf: (candidate: number) => num
 }
 
 const crossValidate = (known: Known, wholes: readonly MeasuredLoss[], stiffness: Stiffness): number =>
-  mean(unseen(known, wholes, stiffness, FOLDS).map(({ error }) => Math.abs(error)))
+  mean(unseen((others) => fitBoth(known, others, stiffness), wholes, FOLDS).map(({ error }) => Math.abs(error)))
 
 /** Predictions of wholes by fits that have not seen them: each of `folds` parts by a fit to the others. */
-function unseen(known: Known, wholes: readonly MeasuredLoss[], stiffness: Stiffness, folds: number) {
+function unseen(fitTo: (others: readonly MeasuredLoss[]) => Fit, wholes: readonly MeasuredLoss[], folds: number) {
   const errors: { predicted: number; error: number }[] = []
   for (let fold = 0; fold < folds; fold++) {
-    const others = wholes.filter((_, i) => i % folds !== fold)
-    const fit = fitBoth(known, others, stiffness)
+    const fit = fitTo(wholes.filter((_, i) => i % folds !== fold))
     for (let i = fold; i < wholes.length; i += folds) {
       const { choices, loss } = wholes[i]!
       const predicted = predict(fit, choices)

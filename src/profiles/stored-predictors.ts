@@ -61,9 +61,10 @@ export function predictors(store: ProfileStore, manifest: Manifest, device: stri
           descendants,
           combinations: combinations
             .filter(({ split }) => split === 'refit')
-            .map(({ choices, measured: { quality, fidelity, latencyMs, memoryBytes } }) => ({
+            .map(({ choices, measured: { quality, divergence, fidelity, latencyMs, memoryBytes } }) => ({
               choices,
               quality,
+              divergence,
               fidelity,
               latencyMs,
               memoryBytes,

@@ -1,0 +1,257 @@
+/**
+ * The main job, from outside: one service with three models under one memory limit answers pictures rightly; its budget is
+ * halved, twice, while pictures come; only the blocks that differ are exchanged, and every picture gets its answer.
+ *
+ *     npx tsx bench/main-job.ts <zoo> <assets>
+ *
+ * The zoo holds mobilenetv2, ultraface-rfb-320 and nanodet-m-320, as `build` makes them. Ends with 1 where one of this fails.
+ */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { median, writeResult } from './result.ts'
+
+const [zoo, assets] = process.argv.slice(2)
+if (!zoo || !assets) throw new Error('usage: npx tsx bench/main-job.ts <zoo> <assets>')
+const MODELS = ['mobilenetv2', 'ultraface-rfb-320', 'nanodet-m-320'] as const
+type Model = (typeof MODELS)[number]
+const POSTERS_EACH = 2
+const BEFORE_MS = 2_000
+const AFTER_MS = 6_000
+
+type Corners = readonly [number, number, number, number]
+interface Box {
+  readonly label: string
+  readonly box: Corners
+}
+interface Sample {
+  readonly bytes: Uint8Array
+  readonly truth: number | readonly Box[]
+}
+interface Answer {
+  readonly labels?: readonly { readonly index: number }[]
+  readonly boxes?: readonly Box[]
+  readonly plan: string
+}
+interface LivePlan {
+  readonly totals: { readonly memoryBytes: number }
+  readonly models: readonly {
+    readonly model: string
+    readonly inputSize: readonly number[]
+    readonly blocks: readonly { readonly id: string; readonly descendant: string; readonly bytes: number }[]
+  }[]
+}
+interface Change {
+  readonly swap: {
+    readonly models: readonly { readonly model: string; readonly changed: readonly { readonly block: string }[] }[]
+    readonly bytes: number
+    readonly ms: number
+  } | null
+}
+
+const every = <T>(all: readonly T[], count: number): T[] =>
+  Array.from(
+    { length: Math.min(count, all.length) },
+    (_, i) => all[Math.floor((i * all.length) / Math.min(count, all.length))]!,
+  )
+
+function classified(count: number): Sample[] {
+  const folder = join(assets!, 'images/imagenet-validation')
+  const classes = readFileSync(join(assets!, 'images/imagenet-wnids.txt'), 'utf8').trim().split('\n')
+  return every(readdirSync(folder).sort(), count).map((wnid) => ({
+    bytes: readFileSync(join(folder, wnid, readdirSync(join(folder, wnid)).sort()[0]!)),
+    truth: classes.indexOf(wnid),
+  }))
+}
+
+function boxed(name: string, count: number): Sample[] {
+  const folder = join(assets!, 'images', name)
+  const coco = JSON.parse(readFileSync(join(folder, 'instances.json'), 'utf8'))
+  const labels = new Map<number, string>(
+    coco.categories.map((each: { id: number; name: string }) => [each.id, each.name]),
+  )
+  return every(coco.images as { id: number; file_name: string }[], count).map(({ id, file_name }) => ({
+    bytes: readFileSync(join(folder, file_name)),
+    truth: coco.annotations
+      .filter((each: { image_id: number }) => each.image_id === id)
+      .map(({ category_id, bbox: [x, y, w, h] }: { category_id: number; bbox: number[] }) => ({
+        label: labels.get(category_id),
+        box: [x, y, x! + w!, y! + h!],
+      })),
+  }))
+}
+
+const samples: Readonly<Record<Model, readonly Sample[]>> = {
+  mobilenetv2: classified(100),
+  'ultraface-rfb-320': boxed('faces', 9),
+  'nanodet-m-320': boxed('coco128', 60),
+}
+
+const faults: string[] = []
+const service = spawn(
+  process.execPath,
+  [
+    ...['--import', import.meta.resolve('tsx'), fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))],
+    ...['serve', '--zoo', zoo, '--models', MODELS.join(','), '--port', '0', '--json', '--log', 'warn'],
+  ],
+  { stdio: ['ignore', 'pipe', 'inherit'] },
+)
+const url = await new Promise<string>((resolve, reject) => {
+  let told = ''
+  service.stdout.on('data', (text) => {
+    told += text
+    if (told.trimEnd().endsWith('}')) resolve(JSON.parse(told).url)
+  })
+  service.once('exit', (code) => reject(new Error(`the service ended with ${code}`)))
+})
+
+async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const headers = { 'content-type': 'application/json' }
+  const response = await fetch(url + path, { method, headers, body: body === undefined ? null : JSON.stringify(body) })
+  const json = await response.json()
+  if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${JSON.stringify(json)}`)
+  return json as T
+}
+
+async function post(model: Model, { bytes }: Sample): Promise<{ status: number; answer: Answer }> {
+  const response = await fetch(`${url}/v1/models/${model}/predict`, {
+    method: 'POST',
+    headers: { 'content-type': 'image/jpeg' },
+    body: bytes as BodyInit,
+  })
+  return { status: response.status, answer: (await response.json()) as Answer }
+}
+
+/** Share of classes that are right, or of true boxes that are found (IoU ≥ 0.5, same label), with false boxes beside it. */
+async function rightness(model: Model): Promise<{ right: number; falseBoxes?: number }> {
+  let [right, wanted, wrong] = [0, 0, 0]
+  for (const sample of samples[model]) {
+    const { answer } = await post(model, sample)
+    if (typeof sample.truth === 'number') {
+      wanted++
+      right += Number(answer.labels?.[0]?.index === sample.truth)
+      continue
+    }
+    const free = [...sample.truth]
+    wanted += free.length
+    for (const found of answer.boxes ?? []) {
+      const at = free.findIndex((truth) => truth.label === found.label && overlap(truth.box, found.box) >= 0.5)
+      if (at < 0) wrong++
+      else {
+        free.splice(at, 1)
+        right++
+      }
+    }
+  }
+  return { right: round(right / wanted), ...(model === 'mobilenetv2' ? {} : { falseBoxes: wrong }) }
+}
+
+function overlap(a: Corners, b: Corners): number {
+  const side = (low: number, high: number) => Math.max(0, Math.min(a[high]!, b[high]!) - Math.max(a[low]!, b[low]!))
+  const both = side(0, 2) * side(1, 3)
+  const area = (box: Corners) => (box[2] - box[0]) * (box[3] - box[1])
+  return both / (area(a) + area(b) - both)
+}
+
+const round = (value: number): number => Math.round(value * 1000) / 1000
+const wait = (ms: number) => new Promise((done) => setTimeout(done, ms))
+
+/** Posts pictures to all models without a pause while `change` is made, and for a while before and after. */
+async function whilePosting<T>(change: () => Promise<T>) {
+  const posts: { model: Model; status: number; ms: number; at: number }[] = []
+  let ended = false
+  const poster = async (model: Model, first: number) => {
+    for (let i = first; !ended; i++) {
+      const at = performance.now()
+      const { status } = await post(model, samples[model][i % samples[model].length]!)
+      posts.push({ model, status, ms: performance.now() - at, at })
+    }
+  }
+  const posters = MODELS.flatMap((model) => Array.from({ length: POSTERS_EACH }, (_, k) => poster(model, 7 * k)))
+  await wait(BEFORE_MS)
+  const began = performance.now()
+  const result = await change()
+  const until = performance.now()
+  await wait(AFTER_MS)
+  ended = true
+  await Promise.all(posters)
+  const during = posts.filter(({ at, ms }) => at + ms > began && at < until)
+  return { result, posts, during, changeMs: until - began }
+}
+
+function differing(from: LivePlan, to: LivePlan): { blocks: string[]; bytes: number } {
+  const before = new Map(
+    from.models.flatMap(({ model, blocks }) => blocks.map(({ id, descendant }) => [`${model}/${id}`, descendant])),
+  )
+  const changed = to.models.flatMap(({ model, blocks }) =>
+    blocks.flatMap(({ id, descendant, bytes }) =>
+      before.get(`${model}/${id}`) === descendant ? [] : [{ block: `${model}/${id}`, bytes }],
+    ),
+  )
+  return { blocks: changed.map(({ block }) => block).sort(), bytes: changed.reduce((sum, { bytes }) => sum + bytes, 0) }
+}
+
+const rows: Record<string, unknown>[] = []
+async function describe(state: string, more: Record<string, unknown>): Promise<LivePlan> {
+  const plan = await ask<LivePlan>('GET', '/v1/plan')
+  const right = Object.fromEntries(await Promise.all(MODELS.map(async (model) => [model, await rightness(model)])))
+  const totalBlocks = plan.models.reduce((sum, { blocks }) => sum + blocks.length, 0)
+  const descendants = plan.models.reduce(
+    (sum, { blocks }) => sum + blocks.filter(({ descendant }) => descendant !== 'original').length,
+    0,
+  )
+  const inputSizes = plan.models.map(({ inputSize }) => inputSize.join('×')).join(' ')
+  const plannedMB = round(plan.totals.memoryBytes / 1e6)
+  rows.push({ state, plannedMB, descendants: `${descendants} of ${totalBlocks}`, inputSizes, ...more, right })
+  return plan
+}
+
+try {
+  const free = await ask<LivePlan>('POST', '/v1/plan', { budget: {} })
+  let limit = Math.ceil(1.02 * free.totals.memoryBytes)
+  await ask('PUT', '/v1/budget', { memoryBytes: limit })
+  let plan = await describe('all that is wanted', { limitMB: round(limit / 1e6) })
+  for (const state of ['half', 'a quarter']) {
+    limit = Math.floor(limit / 2)
+    const { result, posts, during, changeMs } = await whilePosting(() =>
+      ask<Change>('PUT', '/v1/budget', { memoryBytes: limit }),
+    )
+    const unanswered = posts.filter(({ status }) => status !== 200)
+    if (unanswered.length > 0) faults.push(`${state}: ${unanswered.length} posts got ${unanswered[0]!.status}`)
+    const told =
+      result.swap?.models.flatMap(({ model, changed }) => changed.map(({ block }) => `${model}/${block}`)) ?? []
+    const next = await describe(state, {
+      limitMB: round(limit / 1e6),
+      posted: posts.length,
+      unanswered: unanswered.length,
+      postedDuringChange: during.length,
+      medianMs: round(median(posts.map(({ ms }) => ms))),
+      slowestMs: round(Math.max(...posts.map(({ ms }) => ms))),
+      putMs: round(changeMs),
+      swapMs: round(result.swap?.ms ?? Number.NaN),
+      swappedBlocks: told.length,
+      swappedKB: Math.round((result.swap?.bytes ?? 0) / 1000),
+    })
+    const expected = differing(plan, next)
+    if (expected.blocks.length === 0) faults.push(`${state}: the plan did not change`)
+    if (expected.blocks.join() !== [...told].sort().join()) {
+      faults.push(`${state}: swapped ${told.join(' ')}, but ${expected.blocks.join(' ')} differ`)
+    }
+    if (result.swap && result.swap.bytes > expected.bytes) {
+      faults.push(`${state}: ${result.swap.bytes} bytes were loaded for ${expected.bytes} bytes of blocks that differ`)
+    }
+    if (next.totals.memoryBytes > limit) faults.push(`${state}: planned above the limit`)
+    plan = next
+  }
+} finally {
+  service.kill('SIGINT')
+  await once(service, 'exit')
+}
+for (const { right, ...row } of rows) console.log(row, right)
+if (faults.length > 0) {
+  console.error(faults.join('\n'))
+  process.exit(1)
+}
+await writeResult('main-job', rows, 'npx tsx bench/main-job.ts <zoo> <assets>')
