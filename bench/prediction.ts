@@ -1,22 +1,16 @@
 /**
  * How well a combination is predicted: draws combinations that no build has seen, predicts each from the profiles, then
- * measures it fused, on report pictures, and compares.
+ * measures it fused, on report pictures, and compares. `upper` are those that keep four fifths of the original's quality.
  *
  *     npx tsx bench/prediction.ts <zoo> <model> [images] [validation] [combinations]
  *
  * The picture folders are those that the model was built with, so that the report pictures are the same ones.
  */
 
-import { modelId } from '../src/base/index.ts'
+import { modelId, seededRandom } from '../src/base/index.ts'
 import { drawCombinations } from '../src/pipeline/combinations.ts'
-import {
-  evaluate,
-  fuseToBytes,
-  openEvaluationSet,
-  openSplits,
-  originalChoices,
-  prepareItems,
-} from '../src/pipeline/index.ts'
+import { type EvaluationSet, evaluateBy, outputsOf } from '../src/pipeline/evaluate.ts'
+import { fuseToBytes, openEvaluationSet, openSplits, originalChoices, prepareItems } from '../src/pipeline/index.ts'
 import { measureWholes, openProfiles, predictors, thisDevice } from '../src/profiles/index.ts'
 import { firstInput } from '../src/tasks/index.ts'
 import { openZoo } from '../src/zoo/index.ts'
@@ -25,6 +19,11 @@ import { writeResult } from './result.ts'
 const [zooDir, name, images, validation, wanted = '20'] = process.argv.slice(2)
 if (!zooDir || !name)
   throw new Error('usage: npx tsx bench/prediction.ts <zoo> <model> [images] [validation] [combinations]')
+
+/** Time is measured of this many; their errors are alike. */
+const TIMED = 20
+/** draws of report pictures from themselves, for what is chance in a measured quality */
+const RESAMPLES = 50
 
 const zoo = openZoo(zooDir)
 const manifest = await zoo.manifest(modelId(name))
@@ -50,50 +49,82 @@ const all = [originalChoices(manifest), ...combinations]
 const models = await Promise.all(
   all.map(async (choices, index) => ({ id: `${index}`, model: await fuseToBytes(zoo, manifest, choices) })),
 )
-const qualities: number[] = []
-for (const { model } of models) qualities.push((await evaluate(model, set, manifest.card)).quality.value)
+const random = seededRandom(5)
+const resamples = Array.from({ length: RESAMPLES }, () => set.items.map(() => Math.floor(random() * set.items.length)))
+const judged: { quality: number; resampled: number[] }[] = []
+for (const { model } of models) {
+  const outputs = await outputsOf(model, set.items)
+  const on = async (numbers: readonly number[]) =>
+    (await evaluateBy((i) => outputs[numbers[i]!]!, part(numbers), manifest.card)).quality.value
+  const quality = await on(set.items.map((_, i) => i))
+  const resampled: number[] = []
+  for (const numbers of resamples) resampled.push(await on(numbers))
+  judged.push({ quality, resampled })
+}
 const costs = await measureWholes(
-  models,
+  models.slice(0, 1 + TIMED),
   items.slice(0, 4).map(({ prepared }) => prepared.feeds),
 )
 
-// Predictions are made for all pictures like these; which pictures happen to be in the report split shifts the original too.
-const shift = qualities[0]! - predictor.originalQuality
+const [original] = judged
 const rows = combinations.map((choices, index) => {
   const quality = predictor.quality(choices)
-  const measured = qualities[index + 1]!
-  const latency = predictor.latency(choices).value
-  const measuredLatency = costs.get(`${index + 1}`)!.latencyP50Ms
+  const { quality: measured, resampled } = judged[index + 1]!
+  const losses = resampled.map((value, i) => original!.resampled[i]! - value)
+  const latency = costs.get(`${index + 1}`)?.latencyP50Ms
   return {
     choices: Object.values(choices).join(' '),
     predictedQuality: quality.value,
     measuredQuality: measured,
     inInterval: measured >= quality.low && measured <= quality.high,
     qualityError: measured - quality.value,
-    pairedError: measured - shift - quality.value,
-    latencyError: latency / measuredLatency - 1,
+    chance: Math.sqrt(mean(losses.map((loss) => (loss - mean(losses)) ** 2))),
+    latencyError: latency === undefined ? undefined : predictor.latency(choices).value / latency - 1,
   }
 })
-const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + Math.abs(value), 0) / values.length
+
+/** How far predictions are off, and how far the best possible ones would be: which pictures are in the report split is chance. */
+function figures(of: typeof rows) {
+  const own = Math.max(0, mean(of.map((row) => row.qualityError ** 2 - row.chance ** 2)))
+  return {
+    combinations: of.length,
+    meanQualityError: round(mean(of.map((row) => Math.abs(row.qualityError)))),
+    meanErrorByChance: round(mean(of.map((row) => row.chance)) * Math.sqrt(2 / Math.PI)),
+    ownErrorRms: round(Math.sqrt(own)),
+    bias: round(mean(of.map((row) => row.qualityError))),
+    worstQualityError: round(Math.max(...of.map((row) => Math.abs(row.qualityError)))),
+    insideInterval: round(mean(of.map((row) => Number(row.inInterval)))),
+  }
+}
+const latencyErrors = rows.flatMap(({ latencyError }) => (latencyError === undefined ? [] : [Math.abs(latencyError)]))
 const summary = {
   model: name,
-  combinations: rows.length,
   reportPictures: set.items.length,
-  originalOnReport: qualities[0],
-  meanQualityError: mean(rows.map((row) => row.qualityError)),
-  meanPairedQualityError: mean(rows.map((row) => row.pairedError)),
-  worstQualityError: Math.max(...rows.map((row) => Math.abs(row.qualityError))),
-  insideInterval: rows.filter((row) => row.inInterval).length / rows.length,
-  meanLatencyError: mean(rows.map((row) => row.latencyError)),
-  worstLatencyError: Math.max(...rows.map((row) => Math.abs(row.latencyError))),
-  upperHalf: (() => {
-    const good = rows.filter((row) => row.measuredQuality >= 0.8 * qualities[0]!)
-    return { combinations: good.length, meanQualityError: mean(good.map((row) => row.qualityError)) }
-  })(),
+  originalOnReport: original!.quality,
+  all: figures(rows),
+  upper: figures(rows.filter((row) => row.measuredQuality >= 0.8 * original!.quality)),
+  timed: latencyErrors.length,
+  meanLatencyError: round(mean(latencyErrors)),
+  worstLatencyError: round(Math.max(...latencyErrors)),
 }
 console.table(rows.map(({ choices: _, ...row }) => row))
 console.log(summary)
 store.close()
+
+/** The set with these of its pictures, some of them more than once. */
+function part(numbers: readonly number[]): EvaluationSet {
+  const pick = <T>(of: readonly T[]): T[] => numbers.map((i) => of[i]!)
+  return { ...set, items: pick(set.items), originals: pick(set.originals), references: pick(set.references) }
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
+function round(value: number): number {
+  return Math.round(value * 1e4) / 1e4
+}
+
 await writeResult(
   `prediction-${name}`,
   [summary],

@@ -98,7 +98,8 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
           store.saveMeasurements(measurementsOf(manifest, each))
           store.saveLosses(lossesOf(manifest, each, made.outputErrors))
         }
-        const quality = await fitCombinations({ manifest, profiles: useful, zoo, store, crew, progress })
+        const refitPictures = splits.items.refit.length
+        const quality = await fitCombinations({ manifest, profiles: useful, refitPictures, zoo, store, crew, progress })
         // Last of all: a model whose profiles are not whole does not count as built.
         await zoo.writeManifest(manifest)
         await zoo.tidy(manifest)

@@ -9,8 +9,9 @@ export interface Drawable {
 }
 
 /**
- * Draws combinations where plans are likely to land: each has an aim between "almost original" and "as small as can be", and
- * each block takes a descendant near that aim, so that light and deep combinations are both among them.
+ * Draws combinations where plans are likely to land: each has an aim between "almost original" and "as small as can be", so
+ * that light and deep ones are both among them. By turns each block takes a descendant near that aim, whatever it loses, or
+ * the one that a plan with that price of time would take, if losses were a little other than they were measured.
  *
  * @param most predicted divergence above which no plan is of use
  * @returns up to `count` combinations, none equal to another or to one of `known`
@@ -31,6 +32,7 @@ export function drawCombinations(
       .map((each) => each.id)
       .sort((a, b) => (fact(id, b)?.latencyMs ?? 0) - (fact(id, a)?.latencyMs ?? 0)),
   }))
+  const price = priceOf(blocks, facts)
   const seen = new Set(known.map(keyOf))
   const drawn: Choices[] = []
   for (let attempt = 0; attempt < count * 60 && drawn.length < count; attempt++) {
@@ -38,8 +40,18 @@ export function drawCombinations(
     const choices: Record<BlockId, DescendantId> = {}
     let divergence = 0
     for (const { id, ids } of ranked) {
-      const at = Math.round((aim + (random() - 0.5) * 0.7) * (ids.length - 1))
-      const chosen = ids[Math.max(0, Math.min(ids.length - 1, at))] ?? ORIGINAL
+      const near = () => {
+        const at = Math.round((aim + (random() - 0.5) * 0.7) * (ids.length - 1))
+        return ids[Math.max(0, Math.min(ids.length - 1, at))]
+      }
+      const worth = () => {
+        const costs = ids.map((each) => {
+          const { divergence: lost = 0, latencyMs = 0 } = fact(id, each) ?? {}
+          return lost * Math.exp(random() - random()) + price(aim) * latencyMs
+        })
+        return ids[costs.indexOf(Math.min(...costs))]
+      }
+      const chosen = (attempt % 2 ? near() : worth()) ?? ORIGINAL
       choices[id] = chosen
       divergence += fact(id, chosen)?.divergence ?? 0
     }
@@ -48,4 +60,14 @@ export function drawCombinations(
     drawn.push(choices)
   }
   return drawn
+}
+
+/** Divergence that a plan would give for a millisecond, from hardly any (0) to nearly all that there is (1). */
+function priceOf(blocks: readonly ManifestBlock[], facts: ReadonlyMap<string, Drawable>): (aim: number) => number {
+  const of = ({ id, descendants }: ManifestBlock) => descendants.flatMap((each) => facts.get(`${id}/${each.id}`) ?? [])
+  const sum = (each: (facts: readonly Drawable[]) => number) =>
+    blocks.reduce((total, block) => total + each(of(block)), 0)
+  const all = sum((known) => Math.max(0, ...known.map(({ divergence }) => divergence)))
+  const time = sum((known) => Math.max(0, ...known.map(({ latencyMs }) => latencyMs)))
+  return (aim) => ((all / Math.max(time, 1e-9)) * 10 ** (3 * aim)) / 200
 }

@@ -21,6 +21,8 @@ export interface CombineOptions {
   readonly manifest: Manifest
   /** the model's own input size first */
   readonly profiles: readonly SizeProfile[]
+  /** pictures that predictions are fitted on */
+  readonly refitPictures: number
   readonly zoo: Zoo
   readonly store: ProfileStore
   readonly crew: Crew
@@ -30,7 +32,7 @@ export interface CombineOptions {
 /** Beyond this divergence a network is of no use, and no plan goes there. */
 const MOST_DIVERGENCE = 2.5
 /** Combinations that the prediction is fitted on, for what they cost in runs (on one core), and to check it on. */
-const FITTED = { least: 24, most: 96, ms: 60_000 }
+const FITTED = { least: 24, most: 96, ms: 40_000 }
 const CHECKED = 8
 /** Combinations at other input sizes, whose prediction shares most with that at the own size. */
 const FEWER = { fitted: 12, checked: 2 }
@@ -52,11 +54,11 @@ interface Round {
  * @returns quality of the original on the report pictures, at the own input size
  */
 export async function fitCombinations(options: CombineOptions): Promise<number> {
-  const { manifest, profiles, progress } = options
+  const { manifest, profiles, refitPictures, progress } = options
   const [own] = profiles
   const original = originalChoices(manifest)
   const facts = factsOf(own!)
-  const wanted = countOf(own!)
+  const wanted = countOf(own!, refitPictures)
   const fitted = drawCombinations(manifest.blocks, facts, wanted, MOST_DIVERGENCE, 1, [original])
   const checked = drawCombinations(manifest.blocks, facts, CHECKED, MOST_DIVERGENCE, 2, [original, ...fitted])
   const rounds = profiles.map((profile): Round => {
@@ -93,11 +95,10 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
 }
 
 /** As many as the time for runs allows, by what a picture takes in the original. */
-function countOf({ measurements, evaluations }: SizeProfile): number {
+function countOf({ measurements }: SizeProfile, pictures: number): number {
   const originalMs = [...measurements].reduce((sum, [, { descendant, latencyP50Ms }]) => {
     return descendant === ORIGINAL ? sum + latencyP50Ms : sum
   }, 0)
-  const pictures = evaluations.get('original')!.pictures
   const affordable = Math.floor(FITTED.ms / (originalMs * pictures))
   return Math.min(FITTED.most, Math.max(FITTED.least, affordable))
 }

@@ -38,7 +38,7 @@ export interface PreparedItem {
 const SEED = 20211
 const LEAST_PICTURES = 8
 /** More pictures of a split than these change nothing that a profile can show, and cost time. */
-const MOST: Readonly<Record<SplitName, number>> = { calibration: 1000, profile: 400, refit: 400, report: 1000 }
+const MOST: Readonly<Record<SplitName, number>> = { calibration: 1000, profile: 400, refit: 1200, report: 1200 }
 
 /**
  * Opens the pictures of a model and parts them: calibration pictures from `images`; profile, refit and report
@@ -64,7 +64,7 @@ export async function openSplits(card: ModelCard, source: PictureSource): Promis
     enough(first.items.length, images)
     enough(second.items.length, validation)
     // Divergences of single descendants are smooth and need few pictures; qualities of combinations are counts and need many.
-    const parts = split(second, { profile: 0.2, refit: 0.4, report: 0.4 }, SEED)
+    const parts = split(second, { profile: 0.14, refit: 0.43, report: 0.43 }, SEED)
     const items = { calibration: split(first, { all: 1 }, SEED).all, ...parts }
     return { items: capped(items), labelled: second.labelled, skipped: [...first.skipped, ...second.skipped] }
   }

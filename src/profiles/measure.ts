@@ -29,7 +29,7 @@ export type Costs = Pick<
   'latencyP50Ms' | 'latencyP95Ms' | 'anonymousBytes' | 'mappedBytes' | 'loadMs' | 'samples' | 'memoryMethod'
 >
 
-export const EFFORT: Effort = { leastRounds: 9, mostRounds: 30, sliceMs: 20 }
+export const EFFORT: Effort = { leastRounds: 8, mostRounds: 24, sliceMs: 14 }
 /** Small networks are loaded several times, so that the noise of the process (some 0.3 MB) is shared among them. */
 const COUNTED_BYTES = 6e6
 const MOST_COPIES = 8

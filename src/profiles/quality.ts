@@ -29,6 +29,7 @@ interface Stiffness {
 
 /** Corrections of single choices are only fitted when there are this many wholes. */
 const ENOUGH = 16
+const STIFF = Number.POSITIVE_INFINITY
 const FOLDS = 8
 /** of the curve from summed to measured divergence, on which points lie closely */
 const DIVERGENCE_STIFFNESS = 1
@@ -91,8 +92,12 @@ function typicalOf(divergences: readonly number[]): number {
   return positive.length ? 0.1 * mean(positive) : 0
 }
 
-function fitBoth(singly: Known, wholes: readonly MeasuredLoss[], stiffness: Stiffness): Fit {
-  const known = { ...singly, divergences: fitDivergences(singly, wholes, stiffness.divergences).divergences }
+/** @param known with the divergences that `fitDivergences` found */
+function fitLosses(
+  known: Known,
+  wholes: readonly MeasuredLoss[],
+  stiffness: Pick<Stiffness, 'curve' | 'choices'>,
+): Fit {
   let divergences = known.divergences
   const curveNow = (): Curve => {
     const points = pointsOf(divergences, wholes)
@@ -101,7 +106,7 @@ function fitBoth(singly: Known, wholes: readonly MeasuredLoss[], stiffness: Stif
     return fitCurve(points, stiffness.curve)
   }
   let curve = curveNow()
-  if (stiffness.choices === Number.POSITIVE_INFINITY || wholes.length === 0) return { curve, divergences }
+  if (stiffness.choices === STIFF || wholes.length === 0) return { curve, divergences }
   for (let pass = 0; pass < 2; pass++) {
     divergences = correct(known, divergences, curve, wholes, stiffness.choices)
     curve = curveNow()
@@ -109,15 +114,27 @@ function fitBoth(singly: Known, wholes: readonly MeasuredLoss[], stiffness: Stif
   return { curve, divergences }
 }
 
+function fitBoth(known: Known, wholes: readonly MeasuredLoss[], stiffness: Stiffness): Fit {
+  return fitLosses(corrected(known, wholes, stiffness.divergences), wholes, stiffness)
+}
+
+const corrected = (known: Known, wholes: readonly MeasuredLoss[], stiffness: number): Known =>
+  stiffness === STIFF
+    ? known
+    : { ...known, divergences: fitDivergences(known, divergencesOf(wholes), stiffness).divergences }
+
 const pointsOf = (divergences: readonly number[], wholes: readonly MeasuredLoss[]): Point[] =>
   wholes.map(({ choices, loss }) => ({ divergence: sumOf(divergences, choices), loss, weight: 1 }))
 
-/** Divergences of choices as wholes show them; the curve is from their sum to the divergence of a whole. */
-function fitDivergences(known: Known, wholes: readonly MeasuredLoss[], stiffness: number): Fit {
-  const measured = divergencesOf(wholes)
+/**
+ * Divergences of choices as wholes show them; the curve is from their sum to the divergence of a whole.
+ *
+ * @param measured wholes with their divergence as their loss
+ */
+function fitDivergences(known: Known, measured: readonly MeasuredLoss[], stiffness: number): Fit {
   let divergences = known.divergences
   let curve = fitCurve(pointsOf(divergences, measured), DIVERGENCE_STIFFNESS)
-  if (stiffness === Number.POSITIVE_INFINITY) return { curve, divergences }
+  if (stiffness === STIFF) return { curve, divergences }
   for (let pass = 0; pass < 2; pass++) {
     divergences = correct(known, divergences, curve, measured, stiffness)
     curve = fitCurve(pointsOf(divergences, measured), DIVERGENCE_STIFFNESS)
@@ -161,32 +178,30 @@ function correct(
   )
 }
 
-const STIFF = Number.POSITIVE_INFINITY
-
 function chooseStiffness(known: Known, wholes: readonly MeasuredLoss[]): Stiffness {
   const weight = wholes.length + SINGLE_WEIGHT * known.singles.length
   if (wholes.length < 6) return { divergences: STIFF, curve: weight < 6 ? STIFF : 3, choices: STIFF }
   const measured = divergencesOf(wholes)
+  const floor = 0.1 * mean(measured.map(({ loss }) => loss))
   const divergences =
     measured.length < ENOUGH
       ? STIFF
-      : best([STIFF, 3, 0.3, 0.03, 0.003], (each) => divergenceError(known, measured, each))
-  const curve = best([STIFF, 3, 0.5], (each) =>
-    crossValidate(known, wholes, { divergences, curve: each, choices: STIFF }),
-  )
+      : best([STIFF, 3, 0.3, 0.03, 0.003], (each) => {
+          const errors = unseen((others) => fitDivergences(known, others, each), measured, FOLDS)
+          return mean(errors.map(({ predicted, error }) => Math.abs(error) / (floor + predicted)))
+        })
+  // The divergences of each fold do not hang on what follows.
+  const folds = new Map<number, Known>()
+  const lossError = (stiffness: Pick<Stiffness, 'curve' | 'choices'>): number => {
+    const fitTo = (others: readonly MeasuredLoss[], fold: number) => {
+      if (!folds.has(fold)) folds.set(fold, corrected(known, others, divergences))
+      return fitLosses(folds.get(fold)!, others, stiffness)
+    }
+    return mean(unseen(fitTo, wholes, FOLDS).map(({ error }) => Math.abs(error)))
+  }
+  const curve = best([STIFF, 3, 0.5], (each) => lossError({ curve: each, choices: STIFF }))
   if (wholes.length < ENOUGH) return { divergences, curve, choices: STIFF }
-  const choices = best([STIFF, 3, 0.3, 0.03], (each) =>
-    crossValidate(known, wholes, { divergences, curve, choices: each }),
-  )
-  return { divergences, curve, choices }
-}
-
-/** Relative error of the divergences of wholes under fits that have not seen them. */
-function divergenceError(known: Known, measured: readonly MeasuredLoss[], stiffness: number): number {
-  const floor = 0.1 * mean(measured.map(({ loss }) => loss))
-  const asDivergences = measured.map(({ choices, loss }) => ({ choices, loss, divergence: loss }))
-  const errors = unseen((others) => fitDivergences(known, others, stiffness), asDivergences, FOLDS)
-  return mean(errors.map(({ predicted, error }) => Math.abs(error) / (floor + predicted)))
+  return { divergences, curve, choices: best([STIFF, 3, 0.3, 0.03], (choices) => lossError({ curve, choices })) }
 }
 
 /** The candidate of least error; a later, softer one has to be clearly better. */
@@ -202,14 +217,18 @@ function best(candidates: readonly number[], errorOf: (candidate: number) => num
   return chosen
 }
 
-const crossValidate = (known: Known, wholes: readonly MeasuredLoss[], stiffness: Stiffness): number =>
-  mean(unseen((others) => fitBoth(known, others, stiffness), wholes, FOLDS).map(({ error }) => Math.abs(error)))
-
 /** Predictions of wholes by fits that have not seen them: each of `folds` parts by a fit to the others. */
-function unseen(fitTo: (others: readonly MeasuredLoss[]) => Fit, wholes: readonly MeasuredLoss[], folds: number) {
+function unseen(
+  fitTo: (others: readonly MeasuredLoss[], fold: number) => Fit,
+  wholes: readonly MeasuredLoss[],
+  folds: number,
+) {
   const errors: { predicted: number; error: number }[] = []
   for (let fold = 0; fold < folds; fold++) {
-    const fit = fitTo(wholes.filter((_, i) => i % folds !== fold))
+    const fit = fitTo(
+      wholes.filter((_, i) => i % folds !== fold),
+      fold,
+    )
     for (let i = fold; i < wholes.length; i += folds) {
       const { choices, loss } = wholes[i]!
       const predicted = predict(fit, choices)

@@ -11,10 +11,15 @@ export function ridge(
 ): Float64Array {
   const n = rows.length
   const gram = new Float64Array(n * n)
+  const dense = rows.map((row) => {
+    const values = new Float64Array(columns)
+    for (const [column, value] of row) values[column] = value
+    return values
+  })
   for (let i = 0; i < n; i++) {
     for (let j = 0; j <= i; j++) {
       let dot = 0
-      for (const [column, value] of rows[i]!) dot += value * (rows[j]!.get(column) ?? 0)
+      for (const [column, value] of rows[i]!) dot += value * dense[j]![column]!
       gram[i * n + j] = dot + (i === j ? lambda : 0)
     }
   }

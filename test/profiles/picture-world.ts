@@ -58,9 +58,9 @@ export function pictureWorld(seed: number) {
     Array.from({ length: n }, () => {
       const depth = random()
       const picked = originals.map((first) => first + Math.floor(random() * (choices - 0.4) * depth + 0.4))
-      const { quality, fidelity } = evaluate(picked, split)
+      const { quality, fidelity, divergence } = evaluate(picked, split)
       const named = picked.map((choice) => [descendants[choice]!.block, descendants[choice]!.descendant])
-      return { choices: Object.fromEntries(named) as Choices, quality, fidelity }
+      return { choices: Object.fromEntries(named) as Choices, quality, fidelity, divergence }
     })
   return { originalQuality, descendants, measure }
 }
