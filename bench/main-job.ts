@@ -119,7 +119,7 @@ async function post(model: Model, { bytes }: Sample): Promise<{ status: number; 
   const response = await fetch(`${url}/v1/models/${model}/predict`, {
     method: 'POST',
     headers: { 'content-type': 'image/jpeg' },
-    body: bytes as BodyInit,
+    body: new Blob([bytes as Uint8Array<ArrayBuffer>]),
   })
   return { status: response.status, answer: (await response.json()) as Answer }
 }
