@@ -13,7 +13,9 @@ interface Rate {
 
 export type LoadRequest = Rate &
   (
-    | { readonly kind: 'picture'; readonly url: string; readonly picturePath: string }
+    | { readonly kind: 'picture'; readonly url: string | readonly string[]; readonly picturePath: string }
+    /** a form with one file and a key, as recorders send it */
+    | { readonly kind: 'form'; readonly url: string; readonly picturePath: string }
     | { readonly kind: 'binary'; readonly url: string; readonly input: string; readonly dims: readonly number[] }
   )
 
@@ -36,6 +38,16 @@ interface Body {
 function bodyOf(load: LoadRequest): Body {
   if (load.kind === 'picture') {
     return { bytes: readFileSync(load.picturePath), headers: { 'content-type': 'image/jpeg' } }
+  }
+  if (load.kind === 'form') {
+    const boundary = 'f1d2d2f924e986ac86fdf7b36c94bcdf'
+    const part = (headers: string): string => `--${boundary}\r\nContent-Disposition: form-data; ${headers}\r\n\r\n`
+    const bytes = Buffer.concat([
+      Buffer.from(`${part('name="api_key"')}\r\n${part('name="image"; filename="image"')}`),
+      readFileSync(load.picturePath),
+      Buffer.from(`\r\n--${boundary}--\r\n`),
+    ])
+    return { bytes, headers: { 'content-type': `multipart/form-data; boundary=${boundary}` } }
   }
   const size = 4 * load.dims.reduce((product, dim) => product * dim, 1)
   const input = { name: load.input, shape: load.dims, datatype: 'FP32', parameters: { binary_data_size: size } }
@@ -62,9 +74,11 @@ async function work(load: LoadRequest): Promise<LoadReport> {
   const latenciesMs: number[] = []
   const refusedMs: number[] = []
   let failed = 0
+  const urls = typeof load.url === 'string' ? [load.url] : load.url
+  let next = 0
   const one = async (): Promise<void> => {
     const since = performance.now()
-    const status = await send(load.url, body)
+    const status = await send(urls[next++ % urls.length]!, body)
     const ms = performance.now() - since
     if (status === 200) latenciesMs.push(ms)
     else if (status === 503) refusedMs.push(ms)

@@ -32,10 +32,12 @@ const run: Runner = async (model, feeds, outputs) => {
 /**
  * A zoo that holds a model of the assets folder, cut at its default places, with no descendants but the originals: the HTTP
  * benchmark measures what is around the network, and needs no build for that.
+ *
+ * @param id under which it is in the zoo; its name unless given
  */
-export async function originalsOnly(dir: string, assets: string, name: string): Promise<void> {
+export async function originalsOnly(dir: string, assets: string, name: string, id = name): Promise<void> {
   const zoo = openZoo(dir)
-  const model = modelId(name)
+  const model = modelId(id)
   const card = await loadCard(fileURLToPath(new URL(`../model-zoo/catalog/${name}.json`, import.meta.url)))
   const bytes = readFileSync(join(assets, 'models', `${name}.onnx`))
   const normalised = await normalise(readModel(bytes), run)
@@ -58,7 +60,7 @@ export async function originalsOnly(dir: string, assets: string, name: string): 
   const manifest: Manifest = {
     format: 1,
     model,
-    card: { ...card, id: name },
+    card: { ...card, id },
     source: sha256(bytes),
     original: await zoo.writeFile(model, 'original.onnx', writeModel(normalised.model)),
     inputs: ends(graph.inputs),

@@ -1,15 +1,16 @@
 /**
  * What the service adds to the networks that it serves, and what it does under ten times the load that it can bear.
  *
- *     npx tsx bench/http.ts [nanodet-m-320 …]     # about two minutes for each model; needs the assets folder
+ *     npx tsx bench/http.ts [nanodet-m-320 …]     # about a minute for each model; needs the assets folder
  *
  * Clients run in a process of their own, but on the same cores: a part of what they cost is in every figure.
  */
 import { type ChildProcess, fork } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import sharp from 'sharp'
 import { openRuntime, type Runtime } from '../src/runtime/index.ts'
 import { type Serving, serve } from '../src/server/index.ts'
 import { decodePicture, floats } from '../src/tensor/index.ts'
@@ -18,23 +19,41 @@ import { originalsOnly } from './http-zoo.ts'
 import { median, type ResultRow, writeResult } from './result.ts'
 
 const assets = process.env.BLOCKSCALE_ASSETS ?? fileURLToPath(new URL('../../shared/assets', import.meta.url))
-const names = process.argv.slice(2).length ? process.argv.slice(2) : ['nanodet-m-320', 'mobilenetv2']
+const names = process.argv.slice(2).length ? process.argv.slice(2) : ['nanodet-m-320', 'mobilenetv2', 'deeplabv3-257']
 const picturePath = join(assets, 'images/coco128/000000000009.jpg')
 const round = (value: number, digits = 2) => Number(value.toFixed(digits))
 
+/** What one benchmark works with: the model, a second one of the same network on the other core, and who asks. */
+interface Bench {
+  readonly name: string
+  readonly twin: string
+  readonly runtime: Runtime
+  readonly serving: Serving
+  readonly client: ChildProcess
+  /** as recorders send them: 320 × 320 at quality 80 */
+  readonly smallPath: string
+}
+
 async function bench(name: string): Promise<ResultRow[]> {
   const dir = mkdtempSync(join(tmpdir(), 'bench-http-'))
+  const twin = `${name}-twin`
   await originalsOnly(dir, assets, name)
-  const runtime = await openRuntime({ zoo: dir, models: [name] })
+  await originalsOnly(dir, assets, name, twin)
+  const smallPath = join(dir, 'small.jpg')
+  writeFileSync(smallPath, await sharp(picturePath).resize(320, 320, { fit: 'fill' }).jpeg({ quality: 80 }).toBuffer())
+  const runtime = await openRuntime({ zoo: dir, models: [name, twin], workers: 2 })
   const serving = await serve(runtime, { port: 0 })
   const client = fork(fileURLToPath(new URL('./http-load.ts', import.meta.url)), { execArgv: ['--import', 'tsx'] })
   try {
     await fused(runtime)
+    const on: Bench = { name, twin, runtime, serving, client, smallPath }
     return [
-      await predictOverhead(name, runtime, serving, client),
-      await binaryOverhead(name, runtime, serving, client),
-      await throughput(name, runtime, serving, client),
-      await overload(name, serving, client),
+      await predictOverhead(on),
+      await binaryOverhead(on),
+      ...(name.startsWith('nanodet') ? [await recorder(on)] : []),
+      await throughput(on, picturePath),
+      await throughput(on, smallPath),
+      await overload(on),
     ]
   } finally {
     client.kill()
@@ -45,7 +64,9 @@ async function bench(name: string): Promise<ResultRow[]> {
 
 /** The second gear takes over in the background; measurements begin when it has. */
 async function fused(runtime: Runtime): Promise<void> {
-  for (let i = 0; i < 300 && runtime.live().models[0]?.gear !== 'fused'; i++) await sleep(100)
+  for (let i = 0; i < 600 && runtime.live().models.some(({ gear }) => gear !== 'fused'); i++) await sleep(100)
+  // compiling for later swaps goes on for a moment
+  await sleep(1000)
 }
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
@@ -72,7 +93,7 @@ async function cpuMs(work: () => Promise<unknown>): Promise<number> {
 }
 
 const BATCH = 5
-const BATCHES = 40
+const BATCHES = 24
 
 /** Medians of times and of CPU for one request, in turns: in the process, and by HTTP. */
 async function inTurns(alone: () => Promise<unknown>, client: ChildProcess, request: LoadRequest): Promise<ResultRow> {
@@ -100,60 +121,82 @@ async function inTurns(alone: () => Promise<unknown>, client: ChildProcess, requ
   }
 }
 
-const jpeg = () => readFileSync(picturePath)
-const predictUrl = (serving: Serving, name: string) => `${serving.url}/v1/models/${name}/predict`
+const predictUrl = ({ serving }: Bench, name: string) => `${serving.url}/v1/models/${name}/predict`
 
 /** A picture by HTTP against decoding and running it in the process, in turns. */
-async function predictOverhead(
-  name: string,
-  runtime: Runtime,
-  serving: Serving,
-  client: ChildProcess,
-): Promise<ResultRow> {
-  const bytes = jpeg()
+async function predictOverhead(on: Bench): Promise<ResultRow> {
+  const { name, runtime, client } = on
+  const bytes = readFileSync(picturePath)
   const alone = async () => runtime.predict(name, await decodePicture(bytes))
-  const request = { kind: 'picture', url: predictUrl(serving, name), picturePath } as const
+  const request = { kind: 'picture', url: predictUrl(on, name), picturePath } as const
   return { part: 'predict', model: name, ...(await inTurns(alone, client, request)), goalMs: 2 }
 }
 
 /** Binary tensors by the Open Inference Protocol against the same tensors in the process, in turns. */
-async function binaryOverhead(
-  name: string,
-  runtime: Runtime,
-  serving: Serving,
-  client: ChildProcess,
-): Promise<ResultRow> {
-  const input = runtime.models().find((each) => each.model === name)!.inputs[0]!
+async function binaryOverhead({ name, runtime, serving, client }: Bench): Promise<ResultRow> {
+  const { inputs, outputs } = runtime.models().find((each) => each.model === name)!
+  const input = inputs[0]!
   const dims = input.fact.dims!.map((dim) => (typeof dim === 'number' && dim > 0 ? dim : 1))
   const count = dims.reduce((product, dim) => product * dim, 1)
   const alone = () => runtime.infer(name, { [input.name]: floats(dims, new Float32Array(count)) })
+  const given = Object.values((await alone()).outputs).reduce((sum, { data }) => sum + 4 * data.length, 0)
   const request = { kind: 'binary', url: `${serving.url}/v2/models/${name}/infer`, input: input.name, dims } as const
-  return { part: 'binary', model: name, bytes: 4 * count, ...(await inTurns(alone, client, request)), goalMs: 0.5 }
+  const times = await inTurns(alone, client, request)
+  return {
+    part: 'binary',
+    model: name,
+    bytesIn: 4 * count,
+    bytesOut: given,
+    outputs: outputs.length,
+    ...times,
+    goalMs: 0.5,
+  }
 }
 
-/** JPEG by HTTP, two at once, against decoding and running in the process, and against running alone. */
-async function throughput(name: string, runtime: Runtime, serving: Serving, client: ChildProcess): Promise<ResultRow> {
-  const bytes = jpeg()
+/** The route that recorders call, one picture after the other; they wait for 100 ms. */
+async function recorder({ name, serving, client, smallPath }: Bench): Promise<ResultRow> {
+  const url = `${serving.url}/v1/vision/custom/${name}`
+  const ask = (path: string) => load(client, { kind: 'form', url, picturePath: path, concurrency: 1, requests: 150 })
+  await ask(smallPath)
+  const [small, whole] = [await ask(smallPath), await ask(picturePath)]
+  return {
+    part: 'recorder',
+    model: name,
+    answered: small.answered + whole.answered,
+    p50Ms: round(median(small.latenciesMs)),
+    p99Ms: round(quantile(small.latenciesMs, 0.99)),
+    wholePictureP50Ms: round(median(whole.latenciesMs)),
+    wholePictureP99Ms: round(quantile(whole.latenciesMs, 0.99)),
+    goalMs: 100,
+  }
+}
+
+const ROUND_MS = 2500
+
+/** Two models, each on a core of its own, kept busy: by HTTP, in the process with decoding, and the networks alone. */
+async function throughput(on: Bench, path: string): Promise<ResultRow> {
+  const { name, twin, runtime, client } = on
+  const bytes = readFileSync(path)
   const picture = await decodePicture(bytes)
-  const run = async (work: () => Promise<unknown>): Promise<number> => {
-    const until = performance.now() + 4000
-    let done = 0
+  const cores = new Set(runtime.live().models.map(({ core }) => core)).size
+  const run = async (work: (model: string) => Promise<unknown>): Promise<number> => {
     const since = performance.now()
-    const worker = async () => {
-      while (performance.now() < until) {
-        await work()
+    let done = 0
+    const worker = async (model: string) => {
+      while (performance.now() - since < ROUND_MS) {
+        await work(model)
         done++
       }
     }
-    await Promise.all([worker(), worker(), worker()])
+    await Promise.all([name, twin, name, twin].map(worker))
     return (1000 * done) / (performance.now() - since)
   }
   const ratios: { http: number; alone: number; engine: number }[] = []
   for (let i = 0; i < 3; i++) {
-    const engine = await run(() => runtime.predict(name, picture))
-    const alone = await run(async () => runtime.predict(name, await decodePicture(bytes)))
-    const request = { kind: 'picture', url: predictUrl(serving, name), picturePath } as const
-    const report = await load(client, { ...request, concurrency: 3, durationMs: 4000 })
+    const engine = await run((model) => runtime.predict(model, picture))
+    const alone = await run(async (model) => runtime.predict(model, await decodePicture(bytes)))
+    const url = [predictUrl(on, name), predictUrl(on, twin)]
+    const report = await load(client, { kind: 'picture', url, picturePath: path, concurrency: 4, durationMs: ROUND_MS })
     ratios.push({ engine, alone, http: (1000 * report.answered) / report.ms })
   }
   const [engine, alone, http] = [
@@ -164,23 +207,30 @@ async function throughput(name: string, runtime: Runtime, serving: Serving, clie
   return {
     part: 'throughput',
     model: name,
-    enginePerSecond: round(engine),
-    decodeAndEnginePerSecond: round(alone),
+    cores,
+    picture: `${picture.width}×${picture.height}, ${bytes.length} bytes`,
+    enginesPerSecond: round(engine),
+    decodeAndEnginesPerSecond: round(alone),
     httpPerSecond: round(http),
-    ofEngine: round(http / engine),
-    ofDecodeAndEngine: round(http / alone),
-    goalOfEngine: 0.85,
+    ofEngines: round(http / engine),
+    ofDecodeAndEngines: round(http / alone),
+    goalOfEngines: 0.85,
   }
 }
 
 /** Ten times what is answered in a closed loop, at fixed times whatever comes back. */
-async function overload(name: string, serving: Serving, client: ChildProcess): Promise<ResultRow> {
-  const request = { kind: 'picture', url: predictUrl(serving, name), picturePath } as const
-  const calm = await load(client, { ...request, concurrency: 1, durationMs: 8000 })
+async function overload(on: Bench): Promise<ResultRow> {
+  const { name, client } = on
+  const request = { kind: 'picture', url: predictUrl(on, name), picturePath } as const
+  const calm = await load(client, { ...request, concurrency: 1, durationMs: 5000 })
   const capacity = (1000 * calm.answered) / calm.ms
-  const before = process.memoryUsage().rss
-  const storm = await load(client, { ...request, perSecond: 10 * capacity, durationMs: 20_000 })
-  const after = process.memoryUsage().rss
+  const resident: number[] = []
+  const watch = setInterval(() => resident.push(process.memoryUsage.rss()), 100)
+  const storm = await load(client, { ...request, perSecond: 10 * capacity, durationMs: 12_000 })
+  clearInterval(watch)
+  // memory is flat when the second half of the storm needs no more than the first
+  const half = resident.length >> 1
+  const growth = Math.max(...resident.slice(half)) - Math.max(...resident.slice(0, half))
   return {
     part: 'overload',
     model: name,
@@ -194,7 +244,7 @@ async function overload(name: string, serving: Serving, client: ChildProcess): P
     refusedMedianMs: round(median(storm.refusedMs)),
     refusedP99Ms: round(quantile(storm.refusedMs, 0.99)),
     failed: storm.failed,
-    rssGrowthMB: round((after - before) / 1e6, 1),
+    rssGrowthMB: round(growth / 1e6, 1),
   }
 }
 

@@ -46,6 +46,7 @@ function typeHtml(schema: Json): string {
   if (Array.isArray(prefixItems)) return `[${prefixItems.map((each) => typeHtml(each as Json)).join(', ')}]`
   const inner = itemsOf(schema)
   if (inner) return `${schema.items ? 'list of' : 'map of names to'} ${isObject(inner) ? 'objects' : typeHtml(inner)}`
+  if (format === 'binary') return 'the bytes of the file'
   const words = [Array.isArray(type) ? type.join(' or ') : (type ?? 'anything'), format, rangeOf(schema)]
   return escapeHtml(words.filter(Boolean).join(', '))
 }

@@ -84,7 +84,7 @@ export function Frontier({ name, points, cost, onCost, current, limit, floor, on
 
 const WIDTH = 330
 const HEIGHT = 150
-const PAD = { left: 46, right: 14, top: 10, bottom: 22 }
+const PAD = { left: 50, right: 14, top: 10, bottom: 22 }
 
 function Chart({ name, points, cost, current, limit, floor, onChoose }) {
   const { of, text } = cost
@@ -134,8 +134,9 @@ function Point({ each, at: [cx, cy], words, onChoose }) {
 
 /** With as many digits as tell the ends of the axis apart. */
 function shortOf(low, high) {
-  const digits = high > 1.5 ? 1 : 100 * (high - low) < 2 ? 1 : 0
-  return (value) => (value > 1.5 ? value.toFixed(digits) : `${(100 * value).toFixed(digits)} %`)
+  const scale = high > 1.5 ? 1 : 100
+  const digits = Math.min(2, Math.max(0, Math.ceil(-Math.log10((scale * (high - low)) / 3))))
+  return (value) => (scale === 1 ? value.toFixed(Math.max(1, digits)) : `${(100 * value).toFixed(digits)} %`)
 }
 
 function spread(values) {

@@ -61,7 +61,7 @@ const tightest = (workloads) =>
 
 const latencyNote = (predicted, { latencyMs, p95, count }) =>
   latencyMs === null || latencyMs === undefined
-    ? 'predicted; not measured yet'
+    ? 'as predicted'
     : `predicted ${format.ms(predicted.latencyMs)}; 95 % of ${count} within ${format.ms(p95)}`
 
 const anything = { end: 'low', words: 'any' }
