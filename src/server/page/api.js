@@ -23,6 +23,8 @@ export async function call(method, path, body) {
     method,
     headers: headers(),
     body: body === undefined || isBytes ? body : JSON.stringify(body),
+  }).catch(() => {
+    throw new Refused(0, { code: 'AWAY', message: 'the service does not answer', hint: 'Look whether it runs.' })
   })
   const answer = await response.json().catch(() => ({}))
   if (!response.ok) {

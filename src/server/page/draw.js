@@ -37,10 +37,12 @@ function drawBoxes(context, boxes, scale) {
     context.strokeRect(x, y, right - x, bottom - y)
     const text = `${box.label || 'face'} ${Math.round(100 * box.score)} %`
     const above = Math.max(0, y - size * 1.3)
+    const wide = context.measureText(text).width + size * 0.6
+    const start = Math.max(0, Math.min(x - line / 2, width - wide))
     context.fillStyle = colour
-    context.fillRect(x - line / 2, above, context.measureText(text).width + size * 0.6, size * 1.3)
+    context.fillRect(start, above, wide, size * 1.3)
     context.fillStyle = '#000'
-    context.fillText(text, x + size * 0.3, above + size * 0.15)
+    context.fillText(text, start + size * 0.3, above + size * 0.15)
     const points = box.landmarks ?? []
     for (let i = 0; i + 1 < points.length; i += 2) {
       context.beginPath()
