@@ -8,7 +8,7 @@ import { openAttempts, slowGuessing } from './attempts.ts'
 import { openEventFeed } from './event-feed.ts'
 import { handleFailure } from './failure.ts'
 import { openGate } from './gate.ts'
-import { authoriser, type GuardOptions, guard } from './guard.ts'
+import { type GuardOptions, guard, refusalsOf } from './guard.ts'
 import { defaultLimits, type Limits } from './limits.ts'
 import { createLogger, logRequests } from './log.ts'
 import { openMetrics } from './metrics.ts'
@@ -51,6 +51,7 @@ export function createApplication(runtime: Runtime, options: AppOptions = {}): A
   const stopping = new AbortController()
   const feed = openEventFeed(runtime)
   const logger = options.logger ?? createLogger('silent')
+  const attempts = options.token === undefined ? undefined : openAttempts()
   const service: Service = {
     runtime,
     models: cachedModels(runtime),
@@ -59,10 +60,9 @@ export function createApplication(runtime: Runtime, options: AppOptions = {}): A
     feed,
     logger,
     stopping: stopping.signal,
-    isAuthorised: authoriser(options),
+    refusal: refusalsOf(options, attempts),
   }
-  const attempts = options.token === undefined ? undefined : openAttempts()
-  const streams = openStreams(service, options, attempts)
+  const streams = openStreams(service, attempts)
   const metrics = openMetrics(service, () => streams.open)
   const routes = [...routesOf(service), ...metrics.routes]
   const app = express()
@@ -81,7 +81,7 @@ export function createApplication(runtime: Runtime, options: AppOptions = {}): A
     if (stopping.signal.aborted) throw new BlockscaleError('OVERLOADED', 'the service is stopping')
     next()
   })
-  app.use(guard(options))
+  app.use(guard(options, service.refusal))
   app.use(routerOf(routes.filter((each) => !each.open)))
   app.get('/v1/stream', (_request, response) => {
     response.set({ Upgrade: 'websocket', Connection: 'Upgrade' }).status(426)

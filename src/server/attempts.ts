@@ -14,7 +14,7 @@ const ALLOWED = 30
 export interface Attempts {
   /** @throws BlockscaleError TOO_MANY_ATTEMPTS */
   check(request: IncomingMessage): Promise<void>
-  failed(request: IncomingMessage): Promise<void>
+  failed(request: IncomingMessage): void
 }
 
 export function openAttempts(): Attempts {
@@ -29,17 +29,14 @@ export function openAttempts(): Attempts {
         throw new BlockscaleError('TOO_MANY_ATTEMPTS', 'too many requests with a wrong token')
       }
     },
-    async failed(request) {
-      await store.increment(keyOf(request))
+    failed(request) {
+      void store.increment(keyOf(request))
     },
   }
 }
 
 export function slowGuessing(attempts: Attempts): RequestHandler {
   return async (request, response, next) => {
-    response.once('finish', () => {
-      if (response.statusCode === 401) void attempts.failed(request)
-    })
     try {
       await attempts.check(request)
     } catch (thrown) {

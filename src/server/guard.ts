@@ -2,6 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { RequestHandler } from 'express'
 import { BlockscaleError } from '../base/index.ts'
+import type { Attempts } from './attempts.ts'
 import type { Service } from './service.ts'
 
 export interface GuardOptions {
@@ -76,15 +77,19 @@ function foreignPage(request: IncomingMessage, host: string): BlockscaleError | 
   return new BlockscaleError('FORBIDDEN', `the request comes from a page of ${origin}`)
 }
 
+/** `refusal` for one service, with wrong tokens counted at once. */
+export const refusalsOf =
+  (options: GuardOptions, attempts?: Attempts): Service['refusal'] =>
+  (request, key) => {
+    const refused = refusal(request, options, key)
+    if (refused?.code === 'UNAUTHORISED') attempts?.failed(request)
+    return refused
+  }
+
 /** Lets in who may. DeepStack's routes look for their key in the form themselves. */
-export function guard(options: GuardOptions): RequestHandler {
+export function guard(options: GuardOptions, refusalOf: Service['refusal']): RequestHandler {
   return (request, _response, next) => {
     const keyComesLater = options.token !== undefined && request.path.startsWith('/v1/vision/')
-    next(keyComesLater ? undefined : refusal(request, options))
+    next(keyComesLater ? undefined : refusalOf(request))
   }
 }
-
-export const authoriser =
-  (options: GuardOptions): Service['isAuthorised'] =>
-  (request, key) =>
-    refusal(request, options, key) === undefined

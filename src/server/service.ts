@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Logger } from 'pino'
+import type { BlockscaleError } from '../base/index.ts'
 import type { ModelSummary, Runtime } from '../runtime/index.ts'
 import type { EventFeed } from './event-feed.ts'
 import type { Gate } from './gate.ts'
@@ -14,8 +15,8 @@ export interface Service {
   readonly gate: Gate
   readonly feed: EventFeed
   readonly logger: Logger
-  /** whether a request may be served; `key` is a token that came elsewhere than in its headers */
-  isAuthorised(request: IncomingMessage, key?: string): boolean
+  /** why a request may not be served, or undefined; `key` is a token that came elsewhere than in its headers */
+  refusal(request: IncomingMessage, key?: string): BlockscaleError | undefined
   /** aborted once the service has begun to stop: readiness says no, streams end */
   readonly stopping: AbortSignal
 }

@@ -4,7 +4,6 @@ import { type RawData, type WebSocket, WebSocketServer } from 'ws'
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import type { Attempts } from './attempts.ts'
 import { failureJson, failureOf, statusOf } from './failure.ts'
-import { type GuardOptions, refusal } from './guard.ts'
 import { modelList, predictAll } from './routes/predict.ts'
 import type { Service } from './service.ts'
 import { withPicture } from './upload.ts'
@@ -29,7 +28,7 @@ export interface Streams {
  * One frame is in the works and one may wait; a newer frame takes the place of the waiting one and counts it as
  * dropped. So a camera may send as fast as it likes: answers belong to the newest frame, and memory stays bounded.
  */
-export function openStreams(service: Service, guard: GuardOptions, attempts?: Attempts): Streams {
+export function openStreams(service: Service, attempts?: Attempts): Streams {
   const server = new WebSocketServer({
     noServer: true,
     maxPayload: service.limits.bodyBytes,
@@ -50,7 +49,7 @@ export function openStreams(service: Service, guard: GuardOptions, attempts?: At
       socket.on('error', () => socket.destroy())
       try {
         await attempts?.check(request)
-        const models = accept(service, guard, request, server.clients.size)
+        const models = accept(service, request, server.clients.size)
         server.handleUpgrade(request, socket, head, (webSocket) => {
           alive.add(webSocket)
           webSocket.on('pong', () => alive.add(webSocket))
@@ -58,9 +57,7 @@ export function openStreams(service: Service, guard: GuardOptions, attempts?: At
           serveFrames(service, webSocket, models)
         })
       } catch (thrown) {
-        const failure = asBlockscaleError(thrown)
-        if (failure.code === 'UNAUTHORISED') await attempts?.failed(request)
-        refuse(socket, failure)
+        refuse(socket, asBlockscaleError(thrown))
       }
     },
     get open() {
@@ -83,10 +80,10 @@ export function openStreams(service: Service, guard: GuardOptions, attempts?: At
 }
 
 /** @returns the models that the frames are for. @throws BlockscaleError why there is no stream */
-function accept(service: Service, guard: GuardOptions, request: IncomingMessage, open: number): readonly string[] {
+function accept(service: Service, request: IncomingMessage, open: number): readonly string[] {
   const [path = '', query = ''] = (request.url ?? '').split('?', 2)
   if (path !== '/v1/stream') throw new BlockscaleError('NOT_FOUND', `${path} is no stream`)
-  const refused = refusal(request, guard)
+  const refused = service.refusal(request)
   if (refused) throw refused
   if (service.stopping.aborted) throw new BlockscaleError('OVERLOADED', 'the service is stopping')
   if (open >= service.limits.streams) throw new BlockscaleError('OVERLOADED', `${open} streams are open already`)

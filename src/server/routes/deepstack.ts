@@ -153,9 +153,8 @@ function needed(service: Service, task: TaskName): ModelSummary {
 /** Recorders send their key as a field of the form, so it can be checked only after the form was read. */
 function checkKey(service: Service, request: Request): void {
   const key = uploadOf(request).fields.api_key ?? String(request.query.api_key ?? '')
-  if (!service.isAuthorised(request, key)) {
-    throw new BlockscaleError('UNAUTHORISED', 'the request carries no valid token or api_key')
-  }
+  const refused = service.refusal(request, key)
+  if (refused) throw refused
 }
 
 async function predict(
