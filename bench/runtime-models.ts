@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { seededRandom, sha256 } from '../src/base/index.ts'
 import { openSession, type PortFact, type Tensors } from '../src/engine/index.ts'
@@ -14,6 +14,8 @@ import {
   readModel,
   writeModel,
 } from '../src/onnx/index.ts'
+import { compileUnit } from '../src/runtime/compile-unit.ts'
+import { bordersOf, eligibleValues, measureLayout } from '../src/runtime/layout.ts'
 import type { Target, Unit } from '../src/runtime/unit.ts'
 import { floats, type Tensor } from '../src/tensor/index.ts'
 
@@ -29,6 +31,8 @@ export interface BenchModel {
   readonly inputs: readonly PortFact[]
   readonly outputs: readonly PortFact[]
   readonly size: readonly [number, number]
+  /** border values that are handed over in blocked layout, of those for which it is possible */
+  readonly blocked: readonly [number, number]
 }
 
 const run: Runner = async (model, feeds, outputs) => {
@@ -54,6 +58,24 @@ export async function prepare(folder: string, assets: string, name: string): Pro
   const outputs = graph.outputs.map((value) => port(value.name, normalised))
   const whole = { block: '', descendant: '', kind: 'whole', inputs, outputs }
   const uncut = await compiled(join(folder, name, 'uncut.ort'), readFileSync(file), whole)
+  // The layout at the borders is chosen as the runtime chooses it: by running the originals.
+  const ends = (ports: readonly PortFact[]) => ports.map(({ name, type, dims }) => ({ name, fact: { type, dims } }))
+  const values = eligibleValues({ inputs: ends(inputs), outputs: ends(outputs), blocks })
+  const originals = blocks.map((block, index) => ({
+    index,
+    bytes: writeModel(block.model),
+    borders: bordersOf(block, values),
+    ports: ports(block, block.inputs),
+  }))
+  const layout = await measureLayout(values, originals, async ({ index, bytes, ports: given }, borders) => {
+    const path = join(
+      folder,
+      name,
+      `b${index}-${borders.inputs.size + borders.outputs.size > 0 ? 'blocked' : 'plain'}.ort`,
+    )
+    if (!existsSync(path)) await compileUnit(bytes, path, borders, given)
+    return path
+  })
   const units: Unit[][] = []
   for (const [index, block] of blocks.entries()) {
     units.push([])
@@ -61,11 +83,15 @@ export async function prepare(folder: string, assets: string, name: string): Pro
       const path = join(folder, name, `b${index}-${variant}.ort`)
       const border = { inputs: ports(block, block.inputs), outputs: ports(block, block.outputs) }
       const names = { block: `b${index}`, descendant: `d${variant}`, kind: variant ? 'prune' : 'original' }
-      units[index]!.push(await compiled(path, writeModel(model), { ...names, ...border }))
+      const bytes = writeModel(model)
+      writeFileSync(onnxOf(path), bytes)
+      await compileUnit(bytes, path, bordersOf(block, layout), border.inputs)
+      units[index]!.push(unitAt(path, bytes, { ...names, ...border }))
     }
   }
   const [height, width] = (inputs[0]?.dims ?? []).slice(-2)
-  return { name, file, uncut, units, inputs, outputs, size: [height ?? 1, width ?? 1] }
+  const size = [height ?? 1, width ?? 1] as const
+  return { name, file, uncut, units, inputs, outputs, size, blocked: [layout.size, values.size] }
 }
 
 /** The choice of descendants by their numbers, to be run on an engine. */
@@ -88,7 +114,7 @@ export function targetOf(model: BenchModel, choice: readonly number[], core: num
 /** The choice as one graph. */
 export async function fused(folder: string, model: BenchModel, choice: readonly number[]): Promise<Unit> {
   const path = join(folder, model.name, `fused-${choice.join('')}.ort`)
-  const blocks = choice.map((variant, block) => readModel(readFileSync(source(model.units[block]![variant]!.path))))
+  const blocks = choice.map((variant, block) => readModel(readFileSync(onnxOf(model.units[block]![variant]!.path))))
   const ends = (ports: readonly PortFact[]) => ports.map(({ name, type, dims }) => ({ name, fact: { type, dims } }))
   const whole = { inputs: ends(model.inputs), outputs: ends(model.outputs), name: model.name }
   const bytes = writeModel(compose(blocks, whole))
@@ -113,16 +139,20 @@ export function feedsOf({ inputs }: BenchModel, seed = 1): Tensors {
   return Object.fromEntries(inputs.map(noise))
 }
 
-const source = (path: string): string => path.replace(/\.ort$/, '.onnx')
+const onnxOf = (path: string): string => path.replace(/\.ort$/, '.onnx')
 
 async function compiled(
   path: string,
   bytes: Uint8Array,
   rest: Omit<Unit, 'key' | 'path' | 'fileBytes' | 'memoryBytes'>,
 ): Promise<Unit> {
-  writeFileSync(source(path), bytes)
+  writeFileSync(onnxOf(path), bytes)
   const session = await openSession(bytes, { saveOptimizedTo: path })
   await session.release()
+  return unitAt(path, bytes, rest)
+}
+
+function unitAt(path: string, bytes: Uint8Array, rest: Omit<Unit, 'key' | 'path' | 'fileBytes' | 'memoryBytes'>): Unit {
   const fileBytes = statSync(path).size
   return { key: sha256(`${path}${sha256(bytes)}`), path, fileBytes, memoryBytes: fileBytes, ...rest }
 }

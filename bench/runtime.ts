@@ -55,6 +55,7 @@ async function gears(folder: string, model: BenchModel): Promise<ResultRow> {
     part: 'gears',
     model: model.name,
     blocks: chain.length,
+    blockedBorders: model.blocked.join(' of '),
     uncutMs: round(quick('uncut')),
     fusedRatio: round(quick('fused') / quick('uncut')),
     chainRatio: round(quick('chain') / quick('uncut')),

@@ -6,8 +6,8 @@ import { compose, readModel, writeModel } from '../onnx/index.ts'
 import type { Tensor } from '../tensor/index.ts'
 import { type BorderValue, type Manifest, openZoo, type Zoo, type ZooFile } from '../zoo/index.ts'
 import type { BlockedBorders } from './blocked-layout.ts'
-import { compileUnit, feedsOf, openCompiled, quickest } from './compile-unit.ts'
-import { bordersOf, chooseLayout, type Layout, unitFile, writeLayout } from './layout.ts'
+import { compileUnit, feedsOf } from './compile-unit.ts'
+import { type Layout, measureLayout, unitFile, writeLayout } from './layout.ts'
 
 export interface CompileJob {
   readonly kind: 'compile'
@@ -83,7 +83,7 @@ async function handle(request: BuilderRequest): Promise<BuilderReply> {
   try {
     const zoo = openZoo(request.zoo)
     if (request.kind === 'compile') await compileBlock(zoo, request)
-    else if (request.kind === 'layout') await measureLayouts(zoo, request)
+    else if (request.kind === 'layout') await chooseBorders(zoo, request)
     else await fuse(zoo, request)
     return { id: request.id }
   } catch (thrown) {
@@ -103,26 +103,13 @@ async function compileBlock(
 }
 
 /** Runs the original blocks with plain and with blocked borders, and writes down which borders are better blocked. */
-async function measureLayouts(zoo: Zoo, { device, model, manifest, values, blocks }: LayoutJob): Promise<void> {
-  const plain = bordersOf({ inputs: [], outputs: [] }, values)
-  const measured = []
-  for (const { file, borders, ports } of blocks) {
-    const feeds = feedsOf(ports)
-    const sessions: Session[] = []
-    try {
-      for (const each of [plain, borders]) {
-        const path = await zoo.compile(device, unitFile(file, each), async (to) => {
-          await compileUnit(await zoo.load(model, file), to, each, ports)
-        })
-        sessions.push(await openCompiled(path))
-      }
-      const times = feeds && quickest(sessions, feeds)
-      measured.push(times ? { borders, times: [times[0]!, times[1]!] as const } : { borders })
-    } finally {
-      for (const session of sessions) await session.release()
-    }
-  }
-  await writeLayout(zoo.deviceFolder(device), manifest, chooseLayout(values, measured))
+async function chooseBorders(zoo: Zoo, { device, model, manifest, values, blocks }: LayoutJob): Promise<void> {
+  const layout = await measureLayout(values, blocks, ({ file, ports }, borders) =>
+    zoo.compile(device, unitFile(file, borders), async (to) => {
+      await compileUnit(await zoo.load(model, file), to, borders, ports)
+    }),
+  )
+  await writeLayout(zoo.deviceFolder(device), manifest, layout)
 }
 
 async function fuse(zoo: Zoo, job: FuseJob): Promise<void> {

@@ -2,8 +2,10 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { sha256, writeFileAtomic } from '../base/index.ts'
+import type { PortFact, Session } from '../engine/index.ts'
 import type { Manifest, ManifestBlock, ZooFile } from '../zoo/index.ts'
 import { type BlockedBorders, GROUP } from './blocked-layout.ts'
+import { feedsOf, openCompiled, quickest } from './compile-unit.ts'
 
 /** Border values that are handed over in blocked layout, with their channels. */
 export type Layout = ReadonlyMap<string, number>
@@ -11,7 +13,11 @@ export type Layout = ReadonlyMap<string, number>
 export const PLAIN: Layout = new Map()
 
 /** Values between blocks whose shape is the same in both layouts. The ends of a model stay plain: callers see them. */
-export function eligibleValues({ blocks, inputs, outputs }: Manifest): Layout {
+export function eligibleValues({
+  blocks,
+  inputs,
+  outputs,
+}: Pick<Manifest, 'inputs' | 'outputs'> & { readonly blocks: readonly Pick<ManifestBlock, 'outputs'>[] }): Layout {
   const ends = new Set([...inputs, ...outputs].map(({ name }) => name))
   const found = new Map<string, number>()
   for (const { name, fact } of blocks.flatMap((block) => block.outputs)) {
@@ -55,6 +61,35 @@ export function chooseLayout(
     return total(1) <= NOISE * total(0)
   }
   return new Map([...values].filter(([value]) => isWorthIt(value)))
+}
+
+/**
+ * Which values are better blocked here: each original block is run with plain and with blocked borders.
+ *
+ * @param compile gives the path of a block that was compiled with such borders
+ */
+export async function measureLayout<
+  B extends { readonly borders: BlockedBorders; readonly ports: readonly PortFact[] },
+>(
+  values: Layout,
+  blocks: readonly B[],
+  compile: (block: B, borders: BlockedBorders) => Promise<string>,
+): Promise<Layout> {
+  const plain: BlockedBorders = { inputs: PLAIN, outputs: PLAIN }
+  const measured: { borders: BlockedBorders; times?: readonly [number, number] }[] = []
+  for (const block of blocks) {
+    const feeds = feedsOf(block.ports)
+    const sessions: Session[] = []
+    try {
+      for (const borders of [plain, block.borders]) sessions.push(await openCompiled(await compile(block, borders)))
+      const [before, after] = feeds ? quickest(sessions, feeds) : []
+      const known = before !== undefined && after !== undefined
+      measured.push({ borders: block.borders, ...(known ? { times: [before, after] as const } : {}) })
+    } finally {
+      for (const session of sessions) await session.release()
+    }
+  }
+  return chooseLayout(values, measured)
 }
 
 const schema = z.strictObject({ blocked: z.array(z.tuple([z.string(), z.int().positive()])) })

@@ -1,0 +1,212 @@
+import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type BlockId, blockId, descendantId, modelId, ORIGINAL, seededRandom } from '../src/base/index.ts'
+import { openSession, type Session } from '../src/engine/index.ts'
+import type { Plan, PlannedModel } from '../src/optimizer/index.ts'
+import { fuseToBytes } from '../src/pipeline/index.ts'
+import { openProfiles, type Predictor, predictors, thisDevice } from '../src/profiles/index.ts'
+import { feedsOf } from '../src/runtime/compile-unit.ts'
+import { openRuntime, type Runtime } from '../src/runtime/index.ts'
+import { modelInputs } from '../src/runtime/unit-files.ts'
+import { type Choices, type Manifest, openZoo, type Zoo } from '../src/zoo/index.ts'
+import type { ResultRow } from './result.ts'
+
+/** One budget for each five seconds of five minutes. */
+const STEPS = 60
+const round = (value: number, digits = 3) => Number(value.toFixed(digits))
+
+/**
+ * A trace of memory budgets, replayed once to compile what its plans need and once to measure: what scaling costs block by block, against
+ * loading whole models of the same qualities, and the quality against switching between whole-model variants at the same limits.
+ *
+ * @param built folder of a zoo that holds the models; it is copied
+ */
+export async function trace(built: string, models: readonly string[]): Promise<ResultRow[]> {
+  const folder = mkdtempSync(join(tmpdir(), 'bench-trace-'))
+  try {
+    const dir = join(folder, 'zoo')
+    for (const each of [...models, 'profiles.db', 'profiles.db-wal', 'profiles.db-shm']) {
+      cpSync(join(built, each), join(dir, each), { recursive: true, force: false, errorOnExist: false })
+    }
+    const first = await replay(dir, models, undefined)
+    const second = await replay(dir, models, first.budgets)
+    const whole = await wholeModels(dir, folder, second.plans)
+    const uniform = await uniformVariants(dir, models, second.budgets)
+    const ours = second.plans.map(qualityOf)
+    const served = uniform.map((quality, step) => ({ quality, step })).filter(({ quality }) => quality !== undefined)
+    const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
+    const common = { part: 'trace', models: models.join(','), budgets: STEPS }
+    return [
+      {
+        ...common,
+        what: 'scaling cost against loading whole models of the same qualities',
+        changes: second.changes,
+        blocksCpuMs: round(second.swapCpuMs, 1),
+        fuseLoadCpuMs: round(second.fuseCpuMs, 1),
+        planningCpuMs: round(second.planCpuMs, 1),
+        wholeCpuMs: round(whole.cpuMs, 1),
+        cpuRatio: round(second.swapCpuMs / whole.cpuMs),
+        cpuRatioWithFusedGear: round((second.swapCpuMs + second.fuseCpuMs) / whole.cpuMs),
+        cpuRatioWithFusedGearAndPlanning: round((second.swapCpuMs + second.fuseCpuMs + second.planCpuMs) / whole.cpuMs),
+        blocksBytes: second.bytes,
+        wholeBytes: whole.bytes,
+        bytesRatio: round(second.bytes / whole.bytes),
+        compiledOnceCpuMs: round(first.compileCpuMs, 0),
+      },
+      {
+        ...common,
+        what: 'mean quality at equal memory limits against whole-model variants',
+        blocksQuality: round(mean(served.map(({ step }) => ours[step]!)), 4),
+        wholeQuality: round(mean(served.map(({ quality }) => quality!)), 4),
+        servedByWholeVariants: served.length,
+        blocksQualityOverAll: round(mean(ours), 4),
+      },
+    ]
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+const qualityOf = ({ models }: Plan): number =>
+  models.reduce((sum, { predicted }) => sum + predicted.quality, 0) / models.length
+
+async function replay(zoo: string, models: readonly string[], known: readonly number[] | undefined) {
+  const childrenBefore = childrenCpuMs()
+  const runtime = await openRuntime({ zoo, workers: 1, models })
+  const found = { plans: [] as Plan[], changes: 0, swapCpuMs: 0, planCpuMs: 0, fuseCpuMs: 0, bytes: 0 }
+  const budgets = known ?? (await walk(runtime))
+  try {
+    await fused(runtime)
+    for (const memoryBytes of budgets) {
+      const planning = await cpuOf(() => runtime.whatIf({ budget: { memoryBytes } }))
+      const changing = await cpuOf(() => runtime.setBudget({ memoryBytes }))
+      found.planCpuMs += planning.cpuMs
+      found.swapCpuMs += Math.max(0, changing.cpuMs - planning.cpuMs)
+      if (changing.result.swap) {
+        found.changes++
+        found.bytes += changing.result.swap.bytes
+      }
+      found.plans.push(changing.result.plan)
+      found.fuseCpuMs += (await cpuOf(() => fused(runtime))).cpuMs
+    }
+  } finally {
+    await runtime.close()
+  }
+  return { ...found, budgets, compileCpuMs: childrenCpuMs() - childrenBefore }
+}
+
+/** A walk between the least and the greatest budget that make a difference. */
+async function walk(runtime: Runtime): Promise<number[]> {
+  const least = (await runtime.whatIf({ budget: { memoryBytes: 1 } })).infeasible!.needs
+  const most = (await runtime.whatIf({ budget: {} })).totals!.memoryBytes
+  const random = seededRandom(11)
+  let at = 0.5
+  return Array.from({ length: STEPS }, () => {
+    at = Math.min(1, Math.max(0, at + (random() - 0.5) * 0.7))
+    return Math.ceil(least * 1.02 + at * (most * 1.02 - least * 1.02))
+  })
+}
+
+/** Until all models run in their fused gear, or stay chains because it does not fit. */
+async function fused(runtime: Runtime): Promise<void> {
+  const until = performance.now() + 8_000
+  while (performance.now() < until && runtime.live().models.some(({ gear }) => gear === 'chain')) {
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+
+async function cpuOf<T>(work: () => Promise<T>): Promise<{ result: T; cpuMs: number }> {
+  const before = process.cpuUsage()
+  const result = await work()
+  const { user, system } = process.cpuUsage(before)
+  return { result, cpuMs: (user + system) / 1000 }
+}
+
+/** CPU time of processes that were started from here and have ended: those that compile. */
+function childrenCpuMs(): number {
+  const fields = readFileSync('/proc/self/stat', 'utf8').split(') ')[1]!.split(' ')
+  return (Number(fields[13]) + Number(fields[14])) * 10
+}
+
+/** What it costs to load the same combinations as whole models, one file for each: made beforehand, loaded and run once when it changes. */
+async function wholeModels(dir: string, folder: string, plans: readonly Plan[]) {
+  const zoo = openZoo(dir)
+  const files = new Map<string, string>()
+  const live = new Map<string, { key: string; session: Session }>()
+  let [cpuMs, bytes] = [0, 0]
+  for (const plan of plans) {
+    for (const planned of plan.models) {
+      const manifest = await zoo.manifest(modelId(planned.model))
+      const key = JSON.stringify([planned.choices, planned.inputSize])
+      const path = files.get(key) ?? (await writeWhole(zoo, manifest, planned, join(folder, `${files.size}.onnx`)))
+      files.set(key, path)
+      const before = live.get(planned.model)
+      if (before?.key === key) continue
+      const feeds = feedsOf(modelInputs(manifest, planned.inputSize ?? manifest.sizes[0]!))!
+      const loading = await cpuOf(async () => {
+        const session = await openSession(path)
+        await session.run(feeds)
+        await before?.session.release()
+        return session
+      })
+      live.set(planned.model, { key, session: loading.result })
+      // What was live at the start was loaded before the trace, on both sides.
+      if (before) {
+        cpuMs += loading.cpuMs
+        bytes += statSync(path).size
+      }
+    }
+  }
+  for (const { session } of live.values()) await session.release()
+  return { cpuMs, bytes }
+}
+
+async function writeWhole(zoo: Zoo, manifest: Manifest, { choices }: PlannedModel, path: string): Promise<string> {
+  const chosen = Object.fromEntries(
+    choices.map(({ block, descendant }) => [blockId(block), descendantId(descendant)]),
+  ) as Choices
+  writeFileSync(path, await fuseToBytes(zoo, manifest, chosen))
+  return path
+}
+
+/** Mean quality of the best whole-model variants within each budget; nothing where none fit. */
+async function uniformVariants(dir: string, models: readonly string[], budgets: readonly number[]) {
+  const zoo = openZoo(dir)
+  const store = openProfiles(zoo.profilesPath, { readOnly: true })
+  const offers = []
+  for (const model of models) {
+    const manifest = await zoo.manifest(modelId(model))
+    offers.push(predictors(store, manifest, thisDevice().key).flatMap(({ predictor }) => variants(manifest, predictor)))
+  }
+  store.close()
+  const combinations = offers.reduce<{ quality: number; memoryBytes: number }[]>(
+    (all, offer) =>
+      all.flatMap(({ quality, memoryBytes }) =>
+        offer.map((each) => ({ quality: quality + each.quality, memoryBytes: memoryBytes + each.memoryBytes })),
+      ),
+    [{ quality: 0, memoryBytes: 0 }],
+  )
+  return budgets.map((budget) => {
+    const fitting = combinations.filter(({ memoryBytes }) => memoryBytes <= budget)
+    return fitting.length === 0 ? undefined : Math.max(...fitting.map(({ quality }) => quality)) / models.length
+  })
+}
+
+/** The whole model made smaller in one way: a descendant in every block that offers it, the original elsewhere. */
+function variants({ blocks }: Manifest, predictor: Predictor): { quality: number; memoryBytes: number }[] {
+  const ids = [...new Set(blocks.flatMap(({ descendants }) => descendants.map(({ id }) => id)))]
+  return ids.flatMap((wanted) => {
+    const choices = Object.fromEntries(
+      blocks.map(({ id, descendants }): [BlockId, string] => [
+        id,
+        descendants.some((each) => each.id === wanted) ? wanted : ORIGINAL,
+      ]),
+    ) as Choices
+    try {
+      return [{ quality: predictor.quality(choices).value, memoryBytes: predictor.memory(choices).value }]
+    } catch {
+      return [] // not profiled at this input size
+    }
+  })
+}
