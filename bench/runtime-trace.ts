@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type BlockId, blockId, descendantId, modelId, ORIGINAL, seededRandom } from '../src/base/index.ts'
@@ -12,8 +12,8 @@ import { modelInputs } from '../src/runtime/unit-files.ts'
 import { type Choices, type Manifest, openZoo, type Zoo } from '../src/zoo/index.ts'
 import type { ResultRow } from './result.ts'
 
-/** One budget for each five seconds of five minutes. */
-const STEPS = 60
+/** One budget for each ten seconds of five minutes. */
+const STEPS = 30
 const round = (value: number, digits = 3) => Number(value.toFixed(digits))
 
 /**
@@ -22,21 +22,21 @@ const round = (value: number, digits = 3) => Number(value.toFixed(digits))
  *
  * @param built folder of a zoo that holds the models; it is copied
  */
-export async function trace(built: string, models: readonly string[]): Promise<ResultRow[]> {
+export async function trace(built: string, models: readonly string[], steps = STEPS): Promise<ResultRow[]> {
   const folder = mkdtempSync(join(tmpdir(), 'bench-trace-'))
   try {
     const dir = join(folder, 'zoo')
     for (const each of [...models, 'profiles.db', 'profiles.db-wal', 'profiles.db-shm']) {
-      cpSync(join(built, each), join(dir, each), { recursive: true, force: false, errorOnExist: false })
+      if (existsSync(join(built, each))) cpSync(join(built, each), join(dir, each), { recursive: true })
     }
-    const first = await replay(dir, models, undefined)
+    const first = await replay(dir, models, steps)
     const second = await replay(dir, models, first.budgets)
     const whole = await wholeModels(dir, folder, second.plans)
     const uniform = await uniformVariants(dir, models, second.budgets)
     const ours = second.plans.map(qualityOf)
     const served = uniform.map((quality, step) => ({ quality, step })).filter(({ quality }) => quality !== undefined)
     const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
-    const common = { part: 'trace', models: models.join(','), budgets: STEPS }
+    const common = { part: 'trace', models: models.join(','), budgets: steps }
     return [
       {
         ...common,
@@ -71,11 +71,11 @@ export async function trace(built: string, models: readonly string[]): Promise<R
 const qualityOf = ({ models }: Plan): number =>
   models.reduce((sum, { predicted }) => sum + predicted.quality, 0) / models.length
 
-async function replay(zoo: string, models: readonly string[], known: readonly number[] | undefined) {
+async function replay(zoo: string, models: readonly string[], trace: readonly number[] | number) {
   const childrenBefore = childrenCpuMs()
   const runtime = await openRuntime({ zoo, workers: 1, models })
   const found = { plans: [] as Plan[], changes: 0, swapCpuMs: 0, planCpuMs: 0, fuseCpuMs: 0, bytes: 0 }
-  const budgets = known ?? (await walk(runtime))
+  const budgets = typeof trace === 'number' ? await walk(runtime, trace) : trace
   try {
     await fused(runtime)
     for (const memoryBytes of budgets) {
@@ -97,12 +97,12 @@ async function replay(zoo: string, models: readonly string[], known: readonly nu
 }
 
 /** A walk between the least and the greatest budget that make a difference. */
-async function walk(runtime: Runtime): Promise<number[]> {
+async function walk(runtime: Runtime, steps: number): Promise<number[]> {
   const least = (await runtime.whatIf({ budget: { memoryBytes: 1 } })).infeasible!.needs
   const most = (await runtime.whatIf({ budget: {} })).totals!.memoryBytes
   const random = seededRandom(11)
   let at = 0.5
-  return Array.from({ length: STEPS }, () => {
+  return Array.from({ length: steps }, () => {
     at = Math.min(1, Math.max(0, at + (random() - 0.5) * 0.7))
     return Math.ceil(least * 1.02 + at * (most * 1.02 - least * 1.02))
   })

@@ -1,10 +1,12 @@
 /**
  * What being cut and swapped costs, in ratios within one run.
  *
- *     npx tsx bench/runtime.ts            # all parts, about three minutes
- *     npx tsx bench/runtime.ts gears      # one part: gears, swap, load
+ *     npx tsx bench/runtime.ts            # all parts, about five minutes
+ *     npx tsx bench/runtime.ts gears      # one part: gears, swap, load, cold, trace
+ *
+ * `cold` needs what `npm run build` compiles; `trace` a built zoo with cifar10-resnet20 and ultraface-rfb-320, in $BLOCKSCALE_ZOO.
  */
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -18,7 +20,9 @@ import type { Stage } from '../src/runtime/stage.ts'
 import { shiftToFused, swap } from '../src/runtime/swap.ts'
 import type { Unit } from '../src/runtime/unit.ts'
 import { median, type ResultRow, writeResult } from './result.ts'
+import { cold, coldRuntime } from './runtime-cold.ts'
 import { type BenchModel, feedsOf, fused, prepare, targetOf } from './runtime-models.ts'
+import { trace } from './runtime-trace.ts'
 
 const NAMES = ['mobilenetv2', 'cifar10-resnet20', 'ultraface-rfb-320', 'nanodet-m-320']
 const parts = process.argv.slice(2)
@@ -37,14 +41,19 @@ async function gears(folder: string, model: BenchModel): Promise<ResultRow> {
   const ways: Record<string, readonly Unit[]> = { uncut: [model.uncut], fused: [whole], chain }
   const outputs = model.outputs.map(({ name }) => name)
   const times: Record<string, number[]> = { uncut: [], fused: [], chain: [] }
+  const cpu: Record<string, number[]> = { uncut: [], fused: [], chain: [] }
   const answers: Record<string, Tensors> = {}
   for (let i = 0; i < 160; i++) {
     // Each way goes first equally often, so that none always finds a cold cache.
     const order = Object.keys(ways).map((_, k, all) => all[(k + i) % all.length]!)
     for (const way of order) {
       const keys = ways[way]!.map(({ key }) => key)
-      const result = await engine.run({ chain: keys, feeds: feedsOf(model), outputs })
+      const feeds = feedsOf(model)
+      const before = process.cpuUsage()
+      const result = await engine.run({ chain: keys, feeds, outputs })
+      const used = process.cpuUsage(before)
       if (i >= 10) times[way]!.push(result.ms)
+      if (i >= 10) cpu[way]!.push((used.user + used.system) / 1000)
       answers[way] = result.outputs
     }
   }
@@ -61,6 +70,11 @@ async function gears(folder: string, model: BenchModel): Promise<ResultRow> {
     chainRatio: round(quick('chain') / quick('uncut')),
     fusedMedianRatio: round(median(times.fused!) / median(times.uncut!)),
     chainMedianRatio: round(median(times.chain!) / median(times.uncut!)),
+    // CPU time of a whole call tells most where others use the cores as well.
+    fusedCpuRatio: round(median(cpu.fused!) / median(cpu.uncut!)),
+    chainCpuRatio: round(median(cpu.chain!) / median(cpu.uncut!)),
+    chainToFusedRatio: round(quick('chain') / quick('fused')),
+    chainToFusedCpuRatio: round(median(cpu.chain!) / median(cpu.fused!)),
     greatestDifference: round(
       Math.max(...outputs.map((name) => difference(answers.fused![name]!, answers.chain![name]!))),
       7,
@@ -275,11 +289,25 @@ const show = (row: ResultRow) => {
   rows.push(row)
   console.log(JSON.stringify(row))
 }
+const zoo = process.env.BLOCKSCALE_ZOO
+const pictures = join(assets, 'images', 'imagenet-calibration')
+const picture = join(pictures, readdirSync(pictures)[0]!)
+const zooModels = ['cifar10-resnet20', 'ultraface-rfb-320']
 try {
   const models: BenchModel[] = []
-  for (const name of NAMES) models.push(await prepare(folder, assets, name))
+  if (['gears', 'swap', 'load', 'cold'].some(wants)) {
+    for (const name of NAMES) models.push(await prepare(folder, assets, name))
+  }
   if (wants('gears')) for (const model of models) show(await gears(folder, model))
   if (wants('swap')) for (const model of models) show(await swaps(model))
+  if (wants('cold')) for (const model of models) show(await cold(folder, model))
+  if (zoo !== undefined) {
+    if (wants('cold')) {
+      cpSync(zoo, join(folder, 'zoo'), { recursive: true })
+      show(coldRuntime(join(folder, 'zoo'), zooModels[0]!, picture))
+    }
+    if (wants('trace')) for (const row of await trace(zoo, zooModels)) show(row)
+  } else console.log('trace and cold-runtime are left out: $BLOCKSCALE_ZOO is not set')
   if (wants('load')) for (const row of await load(folder, models.slice(0, 3))) show(row)
 } finally {
   rmSync(folder, { recursive: true })
