@@ -2,6 +2,7 @@ import { BlockscaleError, seededRandom, shuffled } from '../base/index.ts'
 import type { Tensors } from '../engine/index.ts'
 import type { Model } from '../onnx/index.ts'
 import { elementCount, floats, type Tensor } from '../tensor/index.ts'
+import { fixedBatch } from './imitate.ts'
 import { targetOf } from './losses.ts'
 import { type Samples, type Trained, type TrainOptions, train } from './train.ts'
 import { adam } from './update.ts'
@@ -82,11 +83,6 @@ export async function distill(
     ms: trained.ms,
     ended: trained.ended,
   }
-}
-
-function fixedBatch({ graph }: Model): number | undefined {
-  const sizes = graph.inputs.map((input) => input.fact?.dims?.[0])
-  return sizes.find((size): size is number => typeof size === 'number')
 }
 
 function sampleCount({ inputs, targets }: DistillSamples): number {

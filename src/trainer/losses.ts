@@ -7,9 +7,9 @@ import type { Emitter } from './emitter.ts'
  *
  * `mse`, `charbonnier` (a smooth absolute error), `smooth-l1` and `binary-cross-entropy` (of logits) compare element by
  * element and are averaged; `masked` averages over the elements where the mask is not 0. `cross-entropy` takes logits
- * `[N, K]` and class indices `[N]`.
+ * `[N, K]` and class indices `[N]`; `divergence` takes logits and the logits of a teacher, both `[N, K]`.
  */
-export type Loss = ElementLoss | ClassLoss
+export type Loss = ElementLoss | ClassLoss | TeacherLoss
 
 export interface ElementLoss {
   readonly kind: 'mse' | 'charbonnier' | 'smooth-l1' | 'binary-cross-entropy'
@@ -27,6 +27,15 @@ export interface ClassLoss {
   readonly smoothing?: number
 }
 
+/** Kullback–Leibler divergence of the student's classes from the teacher's, in nats. @see arXiv 1503.02531 */
+export interface TeacherLoss {
+  readonly kind: 'divergence'
+  readonly output: string
+  readonly weight?: number
+  /** divides both logits, so that small scores count as well; 1 unless given */
+  readonly temperature?: number
+}
+
 export const targetOf = (output: string): string => `target:${output}`
 export const maskOf = (output: string): string => `mask:${output}`
 
@@ -34,7 +43,7 @@ export const maskOf = (output: string): string => `mask:${output}`
 export function lossInputs(loss: Loss, dims: readonly number[]): readonly LossInput[] {
   if (loss.kind === 'cross-entropy') return [{ name: targetOf(loss.output), type: 'int64', dims: [dims[0]!] }]
   const target: LossInput = { name: targetOf(loss.output), type: 'float32', dims }
-  return loss.masked ? [target, { ...target, name: maskOf(loss.output) }] : [target]
+  return loss.kind !== 'divergence' && loss.masked ? [target, { ...target, name: maskOf(loss.output) }] : [target]
 }
 export interface LossInput {
   readonly name: string
@@ -51,6 +60,13 @@ export function emitLoss(emit: Emitter, loss: Loss, dims: readonly number[]): { 
     const { value, gradient } = crossEntropy(emit, loss, dims)
     const share = (loss.weight ?? 1) / dims[0]!
     return { value: scaled(mean(value)), gradient: emit.op('Mul', [gradient, emit.scalar(share)]) }
+  }
+  if (loss.kind === 'divergence') {
+    const { value, gradient, temperature } = divergence(emit, loss)
+    // The gradients of softened classes shrink with the square of the temperature: so that rates mean the same, they are scaled.
+    const share = ((loss.weight ?? 1) * temperature) / dims[0]!
+    const whole = emit.op('Mul', [mean(value), emit.scalar(temperature ** 2)])
+    return { value: scaled(whole), gradient: emit.op('Mul', [gradient, emit.scalar(share)]) }
   }
   const { value, gradient } = elementLosses[loss.kind](emit, loss.output, targetOf(loss.output))
   if (!loss.masked) {
@@ -105,4 +121,15 @@ function crossEntropy(emit: Emitter, loss: ClassLoss, dims: readonly number[]): 
   const logs = emit.op('LogSoftmax', [loss.output], { axis: { kind: 'int', value: -1 } })
   const value = emit.op('Neg', [emit.sum(emit.op('Mul', [truth, logs]), [1])])
   return { value, gradient: emit.op('Sub', [emit.op('Exp', [logs]), truth]) }
+}
+
+function divergence(emit: Emitter, { output, temperature = 1 }: TeacherLoss) {
+  const softened = (logits: string) =>
+    emit.op('LogSoftmax', [temperature === 1 ? logits : emit.op('Mul', [logits, emit.scalar(1 / temperature)])], {
+      axis: { kind: 'int', value: -1 },
+    })
+  const [student, teacher] = [softened(output), softened(targetOf(output))]
+  const truth = emit.op('Exp', [teacher])
+  const value = emit.sum(emit.op('Mul', [truth, emit.op('Sub', [teacher, student])]), [1])
+  return { value, gradient: emit.op('Sub', [emit.op('Exp', [student]), truth]), temperature }
 }

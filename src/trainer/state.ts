@@ -15,6 +15,8 @@ export interface State {
   readonly before: number
   readonly bestQuality: number
   readonly sinceBest: number
+  /** milliseconds of training so far */
+  readonly spentMs: number
 }
 
 /** The state before the first step, measured. */
@@ -29,7 +31,7 @@ export async function begin(
   for (const name of momentsOf(method)) vectors[name] = new Float32Array(step.weights.length)
   if (step.statistics.length) vectors[STATISTICS] = pack(step.statistics, initializers)
   const before = await measure(vectors)
-  return { vectors, best: vectors, step: 0, before, bestQuality: before, sinceBest: 0 }
+  return { vectors, best: vectors, step: 0, before, bestQuality: before, sinceBest: 0, spentMs: 0 }
 }
 
 /** The state after a measurement: a better one becomes what is kept. */
@@ -59,6 +61,7 @@ export const checkpointOf = (key: string, state: State): Checkpoint => ({
     before: state.before,
     bestQuality: state.bestQuality,
     sinceBest: state.sinceBest,
+    spentMs: state.spentMs,
   },
   vectors: {
     ...state.vectors,
@@ -77,5 +80,6 @@ export function stateOf({ numbers, vectors }: Checkpoint): State {
     before: numbers.before ?? Number.NaN,
     bestQuality: numbers.bestQuality ?? Number.NaN,
     sinceBest: numbers.sinceBest ?? 0,
+    spentMs: numbers.spentMs ?? 0,
   }
 }

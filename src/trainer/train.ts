@@ -43,6 +43,11 @@ export interface TrainOptions {
   readonly measureEvery?: number
   /** measurements without a gain after which training stops; never unless given */
   readonly patience?: number
+  /**
+   * milliseconds of training, over all calls that went on with it: where time is shorter than the steps, the rate falls with
+   * time and the last steps are left out
+   */
+  readonly timeLimitMs?: number
   /** file that keeps the state, so that the same call goes on after an interruption */
   readonly checkpoint?: string
   readonly threads?: number
@@ -107,12 +112,15 @@ export async function train(model: Model, samples: Samples, options: TrainOption
     const losses: number[] = []
     let quality: number | undefined
     let ended: Trained['ended'] = 'done'
-    while (state.step < steps) {
+    const spentBefore = state.spentMs
+    const spentMs = () => spentBefore + clock.monotonic() - began
+    const shareOfTime = () => (options.timeLimitMs === undefined ? 0 : spentMs() / options.timeLimitMs)
+    while (state.step < steps && shareOfTime() < 1) {
       if (options.signal?.aborted) {
         ended = 'interrupted'
         break
       }
-      const rate = rateAt(state.step, options)
+      const rate = rateAt(state.step, Math.max(state.step / steps, shareOfTime()), options)
       const indices = batchIndices(state.step, samples.count, batch, seed)
       const data = await samples.batch(indices, seededRandom(seed * 1000003 + state.step))
       const result = await stepper.run({
@@ -129,8 +137,8 @@ export async function train(model: Model, samples: Samples, options: TrainOption
       const vectors = Object.fromEntries(
         [...step.carried].map(([output, input]) => [input, result[output]!.data as Float32Array]),
       )
-      state = { ...state, vectors: { ...state.vectors, ...vectors }, step: state.step + 1 }
-      if (state.step % every === 0 || state.step === steps) {
+      state = { ...state, vectors: { ...state.vectors, ...vectors }, step: state.step + 1, spentMs: spentMs() }
+      if (state.step % every === 0 || state.step === steps || shareOfTime() >= 1) {
         if (heldOut) {
           quality = await measure(state.vectors)
           state = judged(state, quality)
@@ -145,7 +153,10 @@ export async function train(model: Model, samples: Samples, options: TrainOption
         rate,
         ...(quality === undefined ? {} : { quality }),
         msPerStep,
-        etaMs: msPerStep * (steps - state.step),
+        etaMs: Math.min(
+          msPerStep * (steps - state.step),
+          options.timeLimitMs === undefined ? Number.POSITIVE_INFINITY : Math.max(0, options.timeLimitMs - spentMs()),
+        ),
       })
       if (options.patience !== undefined && state.sinceBest >= options.patience) {
         ended = 'early'
@@ -193,9 +204,10 @@ async function measureOn(
   return sum / heldOut.count
 }
 
-function rateAt(step: number, { rate, steps, warmup = 0 }: TrainOptions): number {
+/** @param share of the whole training that is behind us, 0…1 */
+function rateAt(step: number, share: number, { rate, warmup = 0 }: TrainOptions): number {
   const rising = warmup > 0 ? Math.min(1, (step + 1) / warmup) : 1
-  return rate * rising * 0.5 * (1 + Math.cos((Math.PI * step) / steps))
+  return rate * rising * 0.5 * (1 + Math.cos(Math.PI * share))
 }
 
 /** Every sample once for each pass, in an order that follows from seed and pass alone. */

@@ -14,6 +14,8 @@ const losses: readonly Loss[] = [
   { kind: 'binary-cross-entropy', output: 'y', weight: 0.5 },
   { kind: 'cross-entropy', output: 'y' },
   { kind: 'cross-entropy', output: 'y', smoothing: 0.1, weight: 2 },
+  { kind: 'divergence', output: 'y' },
+  { kind: 'divergence', output: 'y', temperature: 3, weight: 2 },
 ]
 
 for (const loss of losses) {

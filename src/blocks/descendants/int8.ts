@@ -14,6 +14,7 @@ import {
 } from '../../onnx/index.ts'
 import { floats, isFloat, type Tensor } from '../../tensor/index.ts'
 import type { Block, Descendant, Samples } from '../block.ts'
+import { quantiseBias, quantiseWeights } from '../quantised.ts'
 import { observe, type QuantisationRange } from '../ranges.ts'
 import { record } from '../record.ts'
 
@@ -288,50 +289,21 @@ function quantisedLayer(
   const oldBias = graph.initializers.get(each.inputs[2] ?? '')
   if (isOp(each, 'MatMul') || (!oldBias && !correction)) return { before, inputs: [dequantised], layer: {} }
   if (oldBias && !isFloat(oldBias)) return undefined
-  const bias = new Int32Array(scales.length)
-  const biasScales = new Float32Array(scales.length)
-  for (let c = 0; c < scales.length; c++) {
-    biasScales[c] = input.scale * scales[c]!
-    const value = (oldBias ? oldBias.data[oldBias.data.length === 1 ? 0 : c]! : 0) + (correction?.[c] ?? 0)
-    bias[c] = Math.max(-(2 ** 31), Math.min(2 ** 31 - 1, Math.round(value / biasScales[c]!)))
-  }
+  const wanted = Float32Array.from(
+    scales,
+    (_, c) => (oldBias ? oldBias.data[oldBias.data.length === 1 ? 0 : c]! : 0) + (correction?.[c] ?? 0),
+  )
+  const bias = quantiseBias(wanted, input.scale, scales)
   const biasName = fresh(`${output}/bias`)
   before.push(
     node(
       'DequantizeLinear',
-      [
-        constant(`${output}/bias/s32`, { type: 'int32', dims: [bias.length], data: bias }),
-        constant(`${output}/bias/scale`, floats([biasScales.length], biasScales)),
-      ],
+      [constant(`${output}/bias/s32`, bias.stored), constant(`${output}/bias/scale`, bias.scales)],
       [biasName],
       { axis: int(0) },
     ),
   )
   return { before, inputs: [dequantised, biasName], layer: {} }
-}
-
-/** Symmetric weights with one scale for each slice of `axis`. */
-function quantiseWeights(
-  weights: Tensor<'float32'>,
-  axis: number,
-  bits: 7 | 8,
-): { stored: Tensor; scales: Float32Array } {
-  const limit = 2 ** (bits - 1) - 1
-  const channels = weights.dims[axis]!
-  const inner = weights.dims.slice(axis + 1).reduce((product, dim) => product * dim, 1)
-  const scales = new Float32Array(channels)
-  const channelOf = (index: number) => Math.floor(index / inner) % channels
-  weights.data.forEach((value, index) => {
-    const c = channelOf(index)
-    scales[c] = Math.max(scales[c]!, Math.abs(value))
-  })
-  // An all-zero channel still needs a scale, and a tiny one would overflow the 32-bit bias.
-  const largest = scales.reduce((a, b) => Math.max(a, b), 0)
-  for (let c = 0; c < channels; c++) scales[c] = Math.max(scales[c]!, largest * 1e-4, 1e-8) / limit
-  const stored = Int8Array.from(weights.data, (value, index) =>
-    Math.max(-limit, Math.min(limit, Math.round(value / scales[channelOf(index)]!))),
-  )
-  return { stored: { type: 'int8', dims: weights.dims, data: stored }, scales }
 }
 
 /** Pictures that are enough for the mean error of a channel. */

@@ -1,5 +1,5 @@
 import { BlockscaleError, descendantId } from '../../base/index.ts'
-import { type Graph, macsByNode } from '../../onnx/index.ts'
+import { type Graph, type Model, macsByNode } from '../../onnx/index.ts'
 import type { Block, Descendant, Samples } from '../block.ts'
 import { analyseChannels, type ChannelGroup, type Channels } from '../channels.ts'
 import { type ConsumerStatistics, type Ranking, rankClasses } from '../importance.ts'
@@ -54,17 +54,42 @@ export async function analysePruning(block: Block, samples: Samples, algebra: Li
 export async function prune(
   block: Block,
   samples: Samples,
-  { channels, rankings, macsPerChannel, references }: PruneAnalysis,
+  analysis: PruneAnalysis,
   keep: number,
   algebra: LinearAlgebra,
 ): Promise<Descendant | undefined> {
   if (!(keep > 0 && keep < 1)) throw new BlockscaleError('USAGE', `a fraction to keep of ${keep} is not in (0, 1)`)
-  const groups = channels.groups.map((group, index) => ({
+  const groups = analysis.channels.groups.map((group, index) => ({
     size: group.classes.length,
-    ranking: rankings[index]!,
-    macsPerChannel: macsPerChannel[index]!,
+    ranking: analysis.rankings[index]!,
+    macsPerChannel: analysis.macsPerChannel[index]!,
   }))
   const widths = chooseWidths(groups, keep)
+  const model = await pruneTo(block, samples, analysis, widths, algebra)
+  return (
+    model && {
+      block: block.id,
+      id: descendantId(`prune${Math.round(100 * (1 - keep))}`),
+      kind: 'prune',
+      parameters: { keep, widths: widths.join(' '), of: groups.map(({ size }) => size).join(' ') },
+      model,
+    }
+  )
+}
+
+/**
+ * The block with so many channels in each group of the analysis, those that are missed least removed, and every layer that
+ * read them solved again.
+ *
+ * @returns undefined where nothing is removed
+ */
+export async function pruneTo(
+  block: Block,
+  samples: Samples,
+  { channels, rankings, references }: PruneAnalysis,
+  widths: readonly number[],
+  algebra: LinearAlgebra,
+): Promise<Model | undefined> {
   const removed = new Set(
     channels.groups.flatMap((group, index) =>
       rankings[index]!.order.slice(0, group.classes.length - widths[index]!).map((rank) => group.classes[rank]!),
@@ -81,13 +106,7 @@ export async function prune(
       ? classes.flatMap((each, channel) => (removed.has(each) ? [] : [channel]))
       : undefined
   }
-  return {
-    block: block.id,
-    id: descendantId(`prune${Math.round(100 * (1 - keep))}`),
-    kind: 'prune',
-    parameters: { keep, widths: widths.join(' '), of: groups.map(({ size }) => size).join(' ') },
-    model: await refit(student, samples, changed, keptOutputs, algebra),
-  }
+  return refit(student, samples, changed, keptOutputs, algebra)
 }
 
 /** The signature of what a descendant keeps: two levels with the same one are the same descendant. */
