@@ -60,13 +60,17 @@ export function layerShape(
   }
 }
 
-/** The shape of the same layer after channels were removed from its weights. */
-export function resized(shape: LayerShape, layer: Node, graph: Graph): LayerShape {
-  const [first = 0, second = 0] = graph.initializers.get(layer.inputs[1]!)!.dims
-  const rowsAreOutputs = isOp(layer, 'Conv') || intAttribute(layer, 'transB', 0) === 1
-  const [outputChannels, inputChannels] = rowsAreOutputs ? [first, second] : [second, first]
-  const columnLength = inputChannels * shape.kernel[0] * shape.kernel[1]
-  return { ...shape, inputChannels, outputChannels, columnLength }
+/** The shape of the same layer with other weights, after channels were removed. */
+export function resized(
+  shape: LayerShape,
+  weights: readonly number[],
+  isConvolution: boolean,
+  outputAxis: 0 | 1,
+): LayerShape {
+  const outputChannels = weights[outputAxis]!
+  const inputChannels = weights[1 - outputAxis]!
+  const area = isConvolution ? shape.kernel[0] * shape.kernel[1] : 1
+  return { ...shape, inputChannels, outputChannels, columnLength: inputChannels * area }
 }
 
 function topLeftPads(

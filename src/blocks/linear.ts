@@ -9,11 +9,14 @@ import { floats } from '../tensor/index.ts'
 export interface LinearAlgebra {
   /** `aᵀ·b` for a `[rows, n]` and b `[rows, m]`: an `[n, m]` matrix */
   transposedProduct(a: Float32Array, b: Float32Array, rows: number): Promise<Float32Array>
+  /** `a·b` for a `[rows, n]` and b `[n, m]`: a `[rows, m]` matrix */
+  product(a: Float32Array, b: Float32Array, n: number): Promise<Float32Array>
   close(): Promise<void>
 }
 
-export async function openLinearAlgebra(): Promise<LinearAlgebra> {
-  const session: Session = await openSession(writeModel(transposedMatMul()))
+export async function openLinearAlgebra(threads = 1): Promise<LinearAlgebra> {
+  const session: Session = await openSession(writeModel(matMul(true)), { threads })
+  const plain: Session = await openSession(writeModel(matMul(false)), { threads })
   return {
     async transposedProduct(a, b, rows) {
       const product = await session.run({
@@ -22,24 +25,33 @@ export async function openLinearAlgebra(): Promise<LinearAlgebra> {
       })
       return product.c!.data as Float32Array
     },
-    close: () => session.release(),
+    async product(a, b, n) {
+      const result = await plain.run({ a: floats([a.length / n, n], a), b: floats([n, b.length / n], b) })
+      return result.c!.data as Float32Array
+    },
+    async close() {
+      await session.release()
+      await plain.release()
+    },
   }
 }
 
-function transposedMatMul(): Model {
+function matMul(transposed: boolean): Model {
   const matrix = (name: string, rows: string, columns: string) => ({
     name,
     fact: { type: 'float32' as const, dims: [rows, columns] },
   })
   return {
     graph: {
-      name: 'transposed-product',
-      inputs: [matrix('a', 'rows', 'n'), matrix('b', 'rows', 'm')],
-      outputs: [matrix('c', 'n', 'm')],
-      nodes: [
-        node('Transpose', ['a'], ['at'], { perm: { kind: 'ints', value: [1, 0] } }),
-        node('MatMul', ['at', 'b'], ['c']),
-      ],
+      name: 'product',
+      inputs: [transposed ? matrix('a', 'k', 'rows') : matrix('a', 'rows', 'k'), matrix('b', 'k', 'm')],
+      outputs: [{ name: 'c', fact: { type: 'float32' } }],
+      nodes: transposed
+        ? [
+            node('Transpose', ['a'], ['at'], { perm: { kind: 'ints', value: [1, 0] } }),
+            node('MatMul', ['at', 'b'], ['c']),
+          ]
+        : [node('MatMul', ['a', 'b'], ['c'])],
       initializers: new Map(),
       facts: new Map(),
     },

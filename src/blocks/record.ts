@@ -1,5 +1,6 @@
 import { openSession } from '../engine/index.ts'
 import { type Model, removeDead, writeModel } from '../onnx/index.ts'
+import { recordShapes } from '../trainer/index.ts'
 import type { Samples, Tensors } from './block.ts'
 
 /**
@@ -11,6 +12,7 @@ export async function record(
   samples: Samples,
   wanted: readonly string[],
   each: (values: Tensors, index: number) => void,
+  threads = 1,
 ): Promise<void> {
   const inputs = new Set(model.graph.inputs.map((input) => input.name))
   const made = [...new Set(wanted)].filter((value) => !inputs.has(value))
@@ -18,7 +20,7 @@ export async function record(
     samples.forEach(each)
     return
   }
-  const session = await openSession(writeModel(upTo(model, made)))
+  const session = await openSession(writeModel(upTo(model, made)), { threads })
   try {
     for (const [index, sample] of samples.entries()) {
       const feeds = Object.fromEntries(session.inputs.map((name) => [name, sample[name]!]))
@@ -32,4 +34,9 @@ export async function record(
 /** The part of a model that makes the given values, which become its outputs. */
 export function upTo(model: Model, values: readonly string[]): Model {
   return { ...model, graph: removeDead({ ...model.graph, outputs: values.map((name) => ({ name })) }) }
+}
+
+/** The shapes of all values of a model at the sizes of `feeds`. */
+export async function nominalOf(model: Model, feeds: Tensors): Promise<ReadonlyMap<string, readonly number[]>> {
+  return (await recordShapes(model, feeds)).shapes
 }

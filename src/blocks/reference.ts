@@ -27,7 +27,7 @@ const ROWS_PER_UNKNOWN = 30
 const LEAST_ROWS = 3000
 const MOST_ROW_BYTES = 120e6
 /** Longer columns (3×3 on more than 256 channels) would take minutes to solve; such layers keep their weights. */
-const LONGEST_COLUMN = 2400
+export const LONGEST_COLUMN = 2400
 
 /** Records the original block once; every level of pruning uses the result. */
 export async function recordReference(
@@ -89,7 +89,8 @@ function prepare(block: Block, output: string, pictures: number): Omit<LayerRefe
   }
 }
 
-function pick(plane: number, count: number, random: () => number): number[] {
+/** Some positions of a plane, in order. */
+export function pick(plane: number, count: number, random: () => number): number[] {
   if (count >= plane) return Array.from({ length: plane }, (_, position) => position)
   const chosen = new Set<number>()
   while (chosen.size < count) chosen.add(Math.floor(random() * plane))
@@ -97,7 +98,11 @@ function pick(plane: number, count: number, random: () => number): number[] {
 }
 
 /** The other operand where the value goes into one addition and nowhere else. */
-function shortcutOf(value: string, graph: Graph, nominal: ReadonlyMap<string, readonly number[]>): string | undefined {
+export function shortcutOf(
+  value: string,
+  graph: Graph,
+  nominal: ReadonlyMap<string, readonly number[]>,
+): string | undefined {
   const readers = wiring(graph).consumers.get(value) ?? []
   const reader = readers.length === 1 ? graph.nodes[readers[0]!] : undefined
   if (!reader || !isOp(reader, 'Add') || graph.outputs.some((output) => output.name === value)) return undefined

@@ -2,6 +2,7 @@ import { type Graph, isOp, type Model, type Node } from '../onnx/index.ts'
 import { floats, type Tensor } from '../tensor/index.ts'
 import type { Samples } from './block.ts'
 import { gatherColumns, Rows, resized } from './columns.ts'
+import { outputAxis } from './layer-weights.ts'
 import { type LinearAlgebra, solveSymmetric } from './linear.ts'
 import { record } from './record.ts'
 import { addPixels, centre, type LayerReference } from './reference.ts'
@@ -48,7 +49,8 @@ async function refitLayer(
 ): Promise<Model> {
   const layer = student.graph.nodes.find((node) => node.outputs[0] === output)
   if (!layer) return student
-  const shape = resized(original, layer, student.graph)
+  const { dims } = student.graph.initializers.get(layer.inputs[1]!)!
+  const shape = resized(original, dims, isOp(layer, 'Conv'), outputAxis(layer))
   const x = new Rows(targets.rows, shape.columnLength)
   const y = selectColumns(targets, kept)
   let first = 0
@@ -80,8 +82,12 @@ async function refitLayer(
   return withWeights(student, layer, refitted, bias, o, d)
 }
 
-/** Weights `[D, outputs]` from centred rows. */
-async function solve(
+/**
+ * Weights `[D, outputs]` from centred rows; undefined where they cannot be told.
+ *
+ * @param weights `[outputs, D]`, near which the solution stays
+ */
+export async function solve(
   x: Float32Array,
   y: Float32Array,
   rows: number,
@@ -189,7 +195,8 @@ export function withWeights(
 const isTransposed = (layer: Node): boolean =>
   layer.attributes.transB?.kind === 'int' && layer.attributes.transB.value === 1
 
-function transpose(data: Float32Array, rows: number, columns: number): Float32Array {
+/** `[rows, columns]` to `[columns, rows]`. */
+export function transpose(data: Float32Array, rows: number, columns: number): Float32Array {
   const result = new Float32Array(data.length)
   for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) result[c * rows + r] = data[r * columns + c]!
   return result

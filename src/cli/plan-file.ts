@@ -10,6 +10,8 @@ export interface Chosen {
   readonly choices: Choices
   /** `[height, width]` */
   readonly size: Size
+  /** whether the weights that `--polish` made for these choices are meant */
+  readonly polished?: boolean
 }
 
 const planSchema = z.object({
@@ -19,6 +21,7 @@ const planSchema = z.object({
       model: z.string(),
       inputSize: z.tuple([z.number().int().positive(), z.number().int().positive()]).optional(),
       choices: z.array(z.object({ block: z.string(), descendant: z.string() })),
+      polished: z.object({}).optional(),
     }),
   ),
 })
@@ -49,7 +52,7 @@ export async function readPlanFile(path: string, manifest: Manifest): Promise<Ch
     const known = manifest.sizes.map((each) => each.join('×')).join(', ')
     throw invalid(`${path} wants the input size ${size.join('×')}; ${manifest.model} is built for ${known}`)
   }
-  return { choices: Object.fromEntries(choices) as Choices, size }
+  return { choices: Object.fromEntries(choices) as Choices, size, polished: entry.polished !== undefined }
 }
 
 /**

@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { addAdapt } from './commands/adapt.ts'
 import { addBench } from './commands/bench.ts'
 import { addBuild } from './commands/build.ts'
 import { addCompletion } from './commands/completion.ts'
@@ -47,6 +48,7 @@ export function createProgram(shell: Shell): Command {
     addEval,
     addRun,
     addExport,
+    addAdapt,
     addInspect,
     addServe,
     addStart,

@@ -4,10 +4,10 @@ import { type Command, Option } from 'commander'
 import { BlockscaleError, modelId } from '../base/index.ts'
 import { openSession } from '../engine/index.ts'
 import { readModel } from '../onnx/index.ts'
-import { fuseToBytes, originalChoices } from '../pipeline/index.ts'
+import { fusePolished, fuseToBytes, originalChoices } from '../pipeline/index.ts'
 import type { Size } from '../profiles/index.ts'
 import { firstInput, guessCard, type ModelCard } from '../tasks/index.ts'
-import { type Choices, type FoundModel, findModel, type Manifest, openZoo, type Zoo } from '../zoo/index.ts'
+import { type Choices, type FoundModel, findModel, type Manifest, openZoo, readPolish, type Zoo } from '../zoo/index.ts'
 import { type Chosen, parseChoices, readPlanFile } from './plan-file.ts'
 
 /** A model that a command is about, in one of its forms. */
@@ -66,12 +66,28 @@ export async function openSubject(name: string, options: SubjectOptions): Promis
     card: manifest.card,
     size: chosen?.size ?? manifest.sizes[0]!,
     original,
-    ...(chosen ? { variant: await fuseToBytes(zoo, manifest, chosen.choices) } : {}),
+    ...(chosen ? { variant: await variantOf(zoo, manifest, chosen) } : {}),
     built: { manifest, choices: chosen?.choices ?? originalChoices(manifest) },
   }
 }
 
-async function chosenOf(manifest: Manifest, { plan, choose }: SubjectOptions): Promise<Chosen | undefined> {
+/**
+ * The chosen combination as one plain model, with the weights that were made for it where the plan says so.
+ *
+ * @throws BlockscaleError PLAN_INVALID when they are not in the zoo any more
+ */
+async function variantOf(zoo: Zoo, manifest: Manifest, { choices, size, polished }: Chosen): Promise<Uint8Array> {
+  if (!polished) return fuseToBytes(zoo, manifest, choices)
+  const polish = await readPolish(zoo, manifest, choices, size)
+  if (polish) return fusePolished(zoo, manifest, polish)
+  throw new BlockscaleError(
+    'PLAN_INVALID',
+    `the plan of ${manifest.model} was polished, and its weights are not in ${zoo.dir}`,
+    'make the plan again with `plan --polish`, in the zoo that is used',
+  )
+}
+
+export async function chosenOf(manifest: Manifest, { plan, choose }: SubjectOptions): Promise<Chosen | undefined> {
   if (plan !== undefined) return readPlanFile(plan, manifest)
   return choose === undefined ? undefined : parseChoices(choose, manifest)
 }

@@ -1,8 +1,8 @@
 import type { Progress } from '../base/index.ts'
 import type { Plan } from '../optimizer/index.ts'
-import { fuseToBytes, openSplits, type PictureSource } from '../pipeline/index.ts'
+import { fusePolished, fuseToBytes, openSplits, type PictureSource } from '../pipeline/index.ts'
 import { type ProfileStore, thisDevice } from '../profiles/index.ts'
-import type { Choices, Manifest, Zoo } from '../zoo/index.ts'
+import { type Choices, type Manifest, readPolish, type Zoo } from '../zoo/index.ts'
 import { judge } from './judge.ts'
 import { knownPictures } from './pictures.ts'
 
@@ -38,6 +38,7 @@ export async function verifyPlan(
     const { card, model } = manifest
     const size = planned.inputSize ?? manifest.sizes[0]!
     const choices = Object.fromEntries(planned.choices.map(({ block, descendant }) => [block, descendant])) as Choices
+    const polish = planned.polished && (await readPolish(zoo, manifest, choices, size))
     const source: PictureSource =
       options.images === undefined ? await knownPictures(zoo, manifest) : { images: options.images, folder: '.' }
     const { items, labelled } = await openSplits(card, source)
@@ -46,26 +47,28 @@ export async function verifyPlan(
       card,
       size,
       original: await zoo.load(model, manifest.original),
-      variant: await fuseToBytes(zoo, manifest, choices),
+      variant: polish ? await fusePolished(zoo, manifest, polish) : await fuseToBytes(zoo, manifest, choices),
     }
     const judged = await judge(subject, items.report, labelled, progress)
     const figures = { quality: judged.quality.value, latencyMs: judged.latencyMs, memoryBytes: judged.memoryBytes }
     const { predicted } = planned
-    store.saveCombinations([
-      {
-        model,
-        size,
-        device: device.key,
-        split: 'report',
-        metric: judged.quality.metric,
-        choices,
-        predicted,
-        measured: { ...figures, fidelity: judged.fidelity.value, divergence: judged.divergence },
-        pictures: judged.images,
-        why: 'verify',
-        measuredAt: Date.now(),
-      },
-    ])
+    // What is said of a combination is said of its descendants as they are, from which predictions are made.
+    if (!polish)
+      store.saveCombinations([
+        {
+          model,
+          size,
+          device: device.key,
+          split: 'report',
+          metric: judged.quality.metric,
+          choices,
+          predicted,
+          measured: { ...figures, fidelity: judged.fidelity.value, divergence: judged.divergence },
+          pictures: judged.images,
+          why: 'verify',
+          measuredAt: Date.now(),
+        },
+      ])
     verified.push({ planned: { ...planned, verified: figures }, model, size, choices, predicted, figures })
   }
   store.savePlan({

@@ -93,8 +93,18 @@ export interface PlannedModel {
   readonly choices: readonly { readonly block: string; readonly descendant: string }[]
   readonly predicted: Figures & { readonly qualityLow?: number | undefined }
   readonly verified?: Figures | undefined
+  /** better weights that were made for exactly these choices, with what pictures held out of it say */
+  readonly polished?: Polished | undefined
   /** the core on which the model is to run, from 0 */
   readonly core?: number | undefined
+}
+
+/** What a polish of a model's choices does: mean divergence from the original, and agreement with it. */
+export interface Polished {
+  readonly how: readonly string[]
+  readonly heldOut: number
+  readonly before: { readonly divergence: number; readonly agreement: number }
+  readonly after: { readonly divergence: number; readonly agreement: number }
 }
 
 export interface Figures {

@@ -39,6 +39,23 @@ export function savePlan(rows: Rows, plan: PlanRecord): number {
   })
 }
 
+/** The choices of the plan that was last written down for a model. */
+export function lastChoices(
+  rows: Rows,
+  model: string,
+): { readonly choices: Record<string, string>; readonly size: [number, number] } | undefined {
+  const [last] = rows.all(
+    'SELECT plan, input_height, input_width FROM plan_models WHERE model = ? ORDER BY plan DESC LIMIT 1',
+    model,
+  )
+  if (!last) return undefined
+  const chosen = rows.all('SELECT block, descendant FROM plan_choices WHERE plan = ? AND model = ?', last.plan, model)
+  return {
+    choices: Object.fromEntries(chosen.map(({ block, descendant }) => [String(block), String(descendant)])),
+    size: [Number(last.input_height), Number(last.input_width)],
+  }
+}
+
 export function saveSwap(rows: Rows, swap: SwapRecord): void {
   rows.atomically(() => {
     const number = rows.put('swaps', [], {

@@ -3,7 +3,7 @@ import type { Manifest } from '../zoo/index.ts'
 import { columnsOfLoss, columnsOfMeasurement, deviceOf, iso, lossOf, measurementOf, sizeFilter } from './columns.ts'
 import { readCombinations, saveCombination } from './combination-rows.ts'
 import { type Connection, connect } from './database.ts'
-import { retain, saveDecision, savePlan, saveSwap } from './history-rows.ts'
+import { lastChoices, retain, saveDecision, savePlan, saveSwap } from './history-rows.ts'
 import { saveModel } from './model-rows.ts'
 import { queryRows } from './query.ts'
 import type {
@@ -51,6 +51,8 @@ export interface ProfileStore {
   combinations(where: CombinationFilter): Combination[]
   /** @returns the plan's number, for swaps and decisions */
   savePlan(plan: PlanRecord): number
+  /** The choices of the plan that was last written down for a model, by descendant and block, and its input size. */
+  lastChoices(model: ModelId): { readonly choices: Readonly<Record<string, string>>; readonly size: Size } | undefined
   saveSwap(swap: SwapRecord): void
   saveDecision(decision: DecisionRecord): void
   /** Deletes the oldest rows beyond the numbers given. */
@@ -159,6 +161,10 @@ class SqliteStore implements ProfileStore {
 
   combinations(where: CombinationFilter): Combination[] {
     return readCombinations(this.#rows, where)
+  }
+
+  lastChoices(model: ModelId) {
+    return this.#rows.reading(() => lastChoices(this.#rows, model))
   }
 
   savePlan(plan: PlanRecord): number {

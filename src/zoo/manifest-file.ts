@@ -13,7 +13,7 @@ const size = z.tuple([z.number().int().positive(), z.number().int().positive()])
 export const isInside = (path: string): boolean =>
   path.length > 0 && path.split('/').every((part) => isName(part) && part !== '.' && part !== '..')
 
-const file = z.strictObject({
+export const fileSchema = z.strictObject({
   path: z.string().refine(isInside, 'expected a path inside the folder of the model'),
   bytes: count,
   sha256: digest,
@@ -24,7 +24,7 @@ const descendant = z.strictObject({
   id: name,
   kind: z.enum(['original', 'prune', 'int8', 'prune-int8', 'low-rank', 'merge', 'drop']),
   parameters: z.record(z.string(), z.union([z.number(), z.string()])),
-  file,
+  file: fileSchema,
   weightBytes: count,
   macs: z.number().nonnegative(),
 })
@@ -46,7 +46,7 @@ const schema = z.strictObject({
   model: name,
   card: z.unknown(),
   source: digest,
-  original: file,
+  original: fileSchema,
   inputs: z.array(border),
   outputs: z.array(border),
   blocks: z.array(block).min(1).refine(unique, 'two blocks have the same id'),

@@ -1,7 +1,9 @@
 import type { Command } from 'commander'
 import { BlockscaleError, formatBytes, sha256 } from '../../base/index.ts'
 import { openSession } from '../../engine/index.ts'
+import { openZoo } from '../../zoo/index.ts'
 import { withExamples, withJson, withZoo } from '../options.ts'
+import { polishedForm } from '../polishing.ts'
 import type { Shell } from '../shell.ts'
 import { openSubject, withForm } from '../subject.ts'
 import { writeOut } from '../write-out.ts'
@@ -12,6 +14,8 @@ interface ExportFlags {
   readonly plan?: string
   readonly choose?: string
   readonly out: string
+  readonly polish?: true
+  readonly images?: string
 }
 
 /** `blockscale export` */
@@ -21,6 +25,8 @@ export function addExport(program: Command, shell: Shell): void {
     .description('the chosen combination as one plain ONNX file, for any runtime')
     .argument('<model>', 'a built model')
     .requiredOption('-o, --out <file>', 'the .onnx file to write')
+    .option('--polish', 'with better weights for exactly this choice, made now unless the zoo has them')
+    .option('--images <dir>', 'pictures for --polish; those of the build unless given')
     .action(async (name: string, options: ExportFlags) => {
       if (options.plan === undefined && options.choose === undefined) {
         throw new BlockscaleError(
@@ -32,8 +38,12 @@ export function addExport(program: Command, shell: Shell): void {
       if (!options.out.toLowerCase().endsWith('.onnx')) {
         throw new BlockscaleError('USAGE', `--out: "${options.out}" is no .onnx`, 'give a name that ends in .onnx')
       }
-      const { model, variant, built } = await openSubject(name, options)
-      const bytes = variant!
+      if (options.images !== undefined && !options.polish) {
+        throw new BlockscaleError('USAGE', '--images are pictures for --polish', 'add --polish')
+      }
+      const { model, variant, built, size } = await openSubject(name, options)
+      const polished = options.polish && (await polishedForm(shell, openZoo(options.zoo), built!, size, options.images))
+      const bytes = polished || variant!
       const session = await openSession(bytes) // what could not be loaded is not written
       await session.release()
       await writeOut(options.out, bytes)
@@ -51,6 +61,7 @@ export function addExport(program: Command, shell: Shell): void {
     })
   withExamples(withForm(withJson(withZoo(command))), [
     ['export mobilenetv2 --plan plan.json -o small.onnx', 'what a plan chose'],
+    ['export mobilenetv2 --plan plan.json --polish -o small.onnx', 'with weights made for it'],
     ['export mobilenetv2 --choose b3=int8 -o mixed.onnx', 'any choice'],
   ])
 }

@@ -19,6 +19,7 @@ import {
   withJson,
   withZoo,
 } from '../options.ts'
+import { inWords, polishModels } from '../polishing.ts'
 import type { Shell } from '../shell.ts'
 import { idOf } from '../subject.ts'
 import { figure, tableOf } from '../table.ts'
@@ -38,6 +39,8 @@ interface PlanFlags {
   readonly minQuality?: readonly ForModel<number>[]
   readonly objective?: (typeof objectives)[number]
   readonly verify?: true
+  readonly polish?: true
+  readonly distill?: number
   readonly images?: string
 }
 
@@ -58,7 +61,9 @@ export function addPlan(program: Command, shell: Shell): void {
     )
     .addOption(option('--cores <n>', 'cores that may be used; all of this machine unless given', positive))
     .option('--verify', 'measure the plan: fused, on pictures that no descendant was made or chosen on')
-    .option('--images <dir>', 'pictures for --verify; those of the build unless given')
+    .option('--polish', 'better weights for exactly this plan, solved again in seconds and kept where they are better')
+    .addOption(option('--distill <time>', 'with --polish: learn from the original as well, such as 2m', duration))
+    .option('--images <dir>', 'pictures for --verify and --polish; those of the build unless given')
     .addOption(
       new Option('--problem <file>', 'solve a problem file and touch nothing else').conflicts([
         'memory',
@@ -69,6 +74,8 @@ export function addPlan(program: Command, shell: Shell): void {
         'objective',
         'cores',
         'verify',
+        'polish',
+        'distill',
         'images',
       ]),
     )
@@ -83,6 +90,7 @@ export function addPlan(program: Command, shell: Shell): void {
     ['plan mobilenetv2 --memory 4MB', 'the best quality in 4 MB'],
     ['plan a b --memory 32MB --latency a=20ms --rate a=15', 'two models that share a machine'],
     ['plan mobilenetv2 --objective memory --min-quality 0.7', 'the smallest that is good enough'],
+    ['plan mobilenetv2 --latency 5ms --polish --json > plan.json', 'with better weights for what it chose'],
     ['plan mobilenetv2 --memory 4MB --json > plan.json', 'for --plan of run, eval and export'],
     ['plan --problem problem.json', 'the optimizer alone'],
   ])
@@ -118,8 +126,11 @@ async function planOf(shell: Shell, names: readonly string[], options: PlanFlags
   }
   const twice = models.find((model, i) => models.indexOf(model) !== i)
   if (twice !== undefined) throw new BlockscaleError('USAGE', `${twice} is named twice`, 'name each model once')
-  if (options.images !== undefined && !options.verify) {
-    throw new BlockscaleError('USAGE', '--images are pictures for --verify', 'add --verify')
+  if (options.images !== undefined && !options.verify && !options.polish) {
+    throw new BlockscaleError('USAGE', '--images are pictures for --verify and --polish', 'add one of them')
+  }
+  if (options.distill !== undefined && !options.polish) {
+    throw new BlockscaleError('USAGE', '--distill is a part of --polish', 'add --polish')
   }
   const [latency, rate, weight, minQuality] = [
     valuesFor('--latency', options.latency, models),
@@ -132,7 +143,7 @@ async function planOf(shell: Shell, names: readonly string[], options: PlanFlags
   const store = openProfiles(zoo.profilesPath, { readOnly: !options.verify })
   const planner = openPlanner(zoo, store, thisDevice().key)
   try {
-    const { plan, manifests } = await planner.plan({
+    const { plan: planned, manifests } = await planner.plan({
       wishes: models.map((model) => ({
         model,
         maxLatencyMs: latency(model),
@@ -145,7 +156,11 @@ async function planOf(shell: Shell, names: readonly string[], options: PlanFlags
       current: new Map(),
       ...(options.objective ? { objective: options.objective } : {}),
     })
-    if (!options.verify || plan.status === 'infeasible') return plan
+    if (planned.status === 'infeasible') return planned
+    const plan = options.polish
+      ? await polishModels(shell, zoo, planned, manifests, { images: options.images, distilMs: options.distill })
+      : planned
+    if (!options.verify) return plan
     const verified = await verifyPlan(plan, manifests, {
       zoo,
       store,
@@ -191,13 +206,14 @@ async function refuseUnbuilt(zoo: Zoo, model: string): Promise<void> {
 /** The fields as a person looks for them. */
 const inOrder = (plan: Plan): Plan => ({
   ...plan,
-  models: plan.models.map(({ model, variant, inputSize, choices, predicted, verified, ...rest }) => ({
+  models: plan.models.map(({ model, variant, inputSize, choices, predicted, verified, polished, ...rest }) => ({
     model,
     ...(variant === undefined ? {} : { variant }),
     ...(inputSize === undefined ? {} : { inputSize }),
     choices,
     predicted,
     ...(verified === undefined ? {} : { verified }),
+    ...(polished === undefined ? {} : { polished }),
     ...rest,
   })),
 })
@@ -224,6 +240,7 @@ function printPlan(shell: Shell, plan: Plan): void {
   )
   const { totals, binding, status, gap } = plan
   shell.line()
+  for (const { model, polished } of plan.models) if (polished) shell.line(`${model}: ${inWords(polished)}`)
   if (totals) {
     const busy = totals.cores > 0 ? ` and ${figure(totals.cores)} cores busy` : ''
     shell.line(`together ${formatBytes(totals.memoryBytes)}${busy}`)

@@ -1,0 +1,272 @@
+import { seededRandom } from '../base/index.ts'
+import { isOp, type Model } from '../onnx/index.ts'
+import { floats } from '../tensor/index.ts'
+import type { Block, Samples, Tensors } from './block.ts'
+import { gatherColumns, gatherPixels, Rows, resized } from './columns.ts'
+import { outputAxis, readLayer, writeLayer } from './layer-weights.ts'
+import type { LinearAlgebra } from './linear.ts'
+import { record } from './record.ts'
+import { addPixels, centre, pick } from './reference.ts'
+import { solve, transpose } from './refit.ts'
+import { addedTo, layerOf, type UnitEnd, unitEnds } from './units.ts'
+
+/** A block of a plan: what it was and what was chosen for it. */
+export interface ChosenBlock {
+  readonly original: Block
+  readonly student: Model
+}
+
+export interface PolishOptions {
+  readonly algebra: LinearAlgebra
+  /** pictures at the end of the list that are only measured on */
+  readonly heldOut: number
+  /** weight of staying near the present weights, as a share of the mean diagonal of the Gram matrix; 0.1 unless given */
+  readonly ridge?: number
+  /** the last layers alone, or all but them */
+  readonly only?: 'head' | 'sequence'
+  readonly threads?: number
+  /** asked before each layer; when it says no, the rest stays as it is */
+  readonly timeLeft?: () => boolean
+  readonly onBlock?: (index: number) => void
+}
+
+/** What became of one layer. */
+export interface PolishedLayer {
+  readonly block: string
+  readonly layer: string
+  readonly took: 'weights' | 'bias' | 'nothing'
+  /** error power over signal power at the unit's end on the pictures held out, before and after */
+  readonly before: number
+  readonly after: number
+}
+
+/**
+ * Solves again, in the order in which they run, the last layer of each unit of a chosen combination, on the inputs that the chosen
+ * blocks before it really deliver, so that it gives what the original gives there: the errors of a combination do not add up.
+ *
+ * In 8-bit blocks that were not pruned only the bias changes. Each layer keeps what is best on pictures held out. The last unit
+ * and the head stay as they are: they see one row a picture, and their fit would follow the pictures.
+ *
+ * @param feeds inputs of the whole model, one picture each; the last `heldOut` of them are not fitted on
+ * @returns the blocks' models, in order
+ */
+export async function polish(
+  blocks: readonly ChosenBlock[],
+  feeds: Samples,
+  options: PolishOptions,
+): Promise<{ models: Model[]; layers: PolishedLayer[] }> {
+  const ends = blocks.map(({ original, student }) => unitEnds(original, student))
+  const all = ends.flat()
+  const last = new Set(all.slice(-Math.max(1, Math.min(HEAD, Math.floor(all.length / 4)))))
+  const isAsked = (end: UnitEnd) => last.has(end) === (options.only === 'head')
+  const models: Model[] = []
+  const layers: PolishedLayer[] = []
+  let truth: Samples = feeds
+  let delivered: Samples = feeds
+  let isSame = true
+  for (const [index, { original, student }] of blocks.entries()) {
+    const isOriginal = student === original.model
+    const open = isSame && isOriginal ? [] : ends[index]!.filter(isAsked)
+    const targets = await recordTargets(original, truth, open, options)
+    let polished = student
+    for (const target of targets.units) {
+      if (options.timeLeft && !options.timeLeft()) break
+      const result = await polishLayer(polished, original, delivered, target, options)
+      polished = result.model
+      layers.push({ block: original.id, layer: target.end.output, ...result.outcome })
+    }
+    models.push(polished)
+    const needed = new Set(blocks.slice(index + 1).flatMap((later) => later.original.inputs.map(({ name }) => name)))
+    isSame &&= isOriginal
+    delivered = isSame ? targets.next : await advance(polished, delivered, needed, options)
+    truth = isSame ? delivered : targets.next
+    truth = truth.map((values) => only(values, needed))
+    if (isSame) delivered = truth
+    options.onBlock?.(index)
+  }
+  return { models, layers }
+}
+
+/** The classifier, and the last unit before it. */
+const HEAD = 2
+/** Rows to look at for each unknown, and the bounds that memory sets. */
+const ROWS_PER_UNKNOWN = 12
+const LEAST_ROWS = 3000
+const MOST_ROW_BYTES = 120e6
+
+interface Target {
+  readonly end: UnitEnd
+  readonly positions: readonly (readonly number[])[]
+  /** what the layer, with its shortcut, gives in the original: `[rows, channels]` */
+  readonly rows: Rows
+}
+
+/** Runs the original block once: what its units give, and what the next blocks get. */
+async function recordTargets(
+  block: Block,
+  samples: Samples,
+  ends: readonly UnitEnd[],
+  { threads }: PolishOptions,
+): Promise<{ units: Target[]; next: Samples }> {
+  const units = ends.map((end): Target => {
+    const { columnLength, outputChannels } = end.shape
+    const wanted = Math.max(LEAST_ROWS, ROWS_PER_UNKNOWN * columnLength)
+    const most = MOST_ROW_BYTES / 4 / (columnLength + outputChannels)
+    const each = Math.max(1, Math.min(end.positions, Math.ceil(Math.min(wanted, most) / samples.length)))
+    const random = seededRandom(end.output.length + 31 * columnLength)
+    return {
+      end,
+      positions: samples.map(() => pick(end.positions, each, random)),
+      rows: new Rows(samples.length * each, outputChannels),
+    }
+  })
+  const outputs = block.outputs.map(({ name }) => name)
+  const wanted = ends.flatMap(({ output, shortcut }) => [output, ...(shortcut ? [shortcut] : [])])
+  const next: Tensors[] = []
+  await record(
+    block.model,
+    samples,
+    [...outputs, ...wanted],
+    (values, index) => {
+      for (const { end, positions, rows } of units) {
+        gatherPixels(rows, values[end.output]!, positions[index]!)
+        if (end.shortcut) addPixels(rows, values[end.shortcut]!.data as Float32Array, positions[index]!, 1)
+      }
+      next.push({ ...samples[index], ...only(values, new Set(outputs)) })
+    },
+    threads,
+  )
+  return { units, next }
+}
+
+async function polishLayer(
+  student: Model,
+  { model: original }: Block,
+  samples: Samples,
+  { end, positions, rows: targets }: Target,
+  { algebra, heldOut, ridge = 0.1, threads }: PolishOptions,
+): Promise<{ model: Model; outcome: Pick<PolishedLayer, 'took' | 'before' | 'after'> }> {
+  const layer = layerOf(student.graph, end.output)
+  const own = layer && readLayer(student.graph, layer)
+  if (!layer || !own) return { model: student, outcome: { took: 'nothing', before: Number.NaN, after: Number.NaN } }
+  const shape = resized(end.shape, own.weights.dims, isOp(layer, 'Conv'), outputAxis(layer))
+  const shortcut = end.shortcut && addedTo(student.graph, layer)
+  const x = new Rows(targets.rows, shape.columnLength)
+  const y = new Rows(targets.rows, targets.width)
+  y.data.set(targets.filled)
+  await record(
+    student,
+    samples,
+    [layer.inputs[0]!, ...(shortcut ? [shortcut] : [])],
+    (values, index) => {
+      const at = positions[index]!
+      gatherColumns(x, values[layer.inputs[0]!]!, shape, at, end.outputWidth)
+      y.rows = x.rows
+      if (shortcut) addPixels(y, values[shortcut]!.data as Float32Array, at, -1)
+    },
+    threads,
+  )
+  const fitted = positions.slice(0, positions.length - heldOut).reduce((sum, { length }) => sum + length, 0)
+  const o = targets.width
+  const d = shape.columnLength
+  const weights = outputAxis(layer) === 0 ? own.weights.data : transpose(own.weights.data, d, o)
+  // Before anything is centred: what the pictures held out say of each candidate.
+  const errorOf = (candidate: { weights: Float32Array; bias: Float32Array }) =>
+    outputError(algebra, x, y, fitted, candidate.weights, candidate.bias)
+  const candidates = [{ took: 'nothing' as 'nothing' | 'bias' | 'weights', weights, bias: own.bias }]
+  const [fitX, fitY] = [head(x, fitted), head(y, fitted)]
+  const [meanX, meanY] = [centre(fitX), centre(fitY)]
+  candidates.push({ took: 'bias', weights, bias: biasFor(weights, meanX, meanY) })
+  if (own.stored === 'float' || isPruned(original, student)) {
+    const solved = await solve(fitX.filled, fitY.filled, fitted, weights, ridge, algebra)
+    if (solved) {
+      const fresh = new Float32Array(o * d)
+      for (let k = 0; k < o; k++) for (let i = 0; i < d; i++) fresh[k * d + i] = solved[i * o + k]!
+      candidates.push({ took: 'weights', weights: fresh, bias: biasFor(fresh, meanX, meanY) })
+    }
+  }
+  const errors: number[] = []
+  for (const candidate of candidates) errors.push(await errorOf(candidate))
+  const best = errors.indexOf(Math.min(...errors))
+  const chosen = candidates[Math.max(best, 0)]!
+  const outcome = { took: chosen.took, before: errors[0]!, after: errors[Math.max(best, 0)]! }
+  if (chosen.took === 'nothing') return { model: student, outcome }
+  const stored = outputAxis(layer) === 0 ? chosen.weights : transpose(chosen.weights, o, d)
+  return { model: writeLayer(student, layer, floats(own.weights.dims, stored), chosen.bias), outcome }
+}
+
+/** The first rows, as a copy. */
+function head(rows: Rows, count: number): Rows {
+  const result = new Rows(count, rows.width)
+  result.data.set(rows.data.subarray(0, count * rows.width))
+  result.rows = count
+  return result
+}
+
+function biasFor(weights: Float32Array, meanX: Float64Array, meanY: Float64Array): Float32Array {
+  const d = meanX.length
+  return Float32Array.from(meanY, (mean, k) => {
+    let offset = mean
+    for (let i = 0; i < d; i++) offset -= weights[k * d + i]! * meanX[i]!
+    return offset
+  })
+}
+
+/** ‖W·x + b − y‖² over ‖y‖² (around its mean) on the rows from `first` on. */
+async function outputError(
+  algebra: LinearAlgebra,
+  x: Rows,
+  y: Rows,
+  first: number,
+  weights: Float32Array,
+  bias: Float32Array,
+): Promise<number> {
+  const o = y.width
+  const d = x.width
+  const given = await algebra.product(x.data.subarray(first * d, x.rows * d), transpose(weights, o, d), d)
+  let error = 0
+  let power = 0
+  const means = new Float64Array(o)
+  const count = Math.max(1, x.rows - first)
+  for (let r = first; r < x.rows; r++) for (let k = 0; k < o; k++) means[k]! += y.data[r * o + k]! / count
+  for (let r = first; r < x.rows; r++) {
+    for (let k = 0; k < o; k++) {
+      const wanted = y.data[r * o + k]!
+      error += (given[(r - first) * o + k]! + bias[k]! - wanted) ** 2
+      power += (wanted - means[k]!) ** 2
+    }
+  }
+  return error / Math.max(power, 1e-12)
+}
+
+/** Whether a block lost channels. */
+function isPruned(original: Model, student: Model): boolean {
+  return original.graph.nodes.some((layer) => {
+    const before = readLayer(original.graph, layer)
+    const twin = before && layerOf(student.graph, layer.outputs[0]!)
+    const after = twin && readLayer(student.graph, twin)
+    return before !== undefined && after?.weights.dims.join() !== before.weights.dims.join()
+  })
+}
+
+/** What the blocks behind get from a block. */
+async function advance(
+  model: Model,
+  samples: Samples,
+  needed: ReadonlySet<string>,
+  { threads }: PolishOptions,
+): Promise<Samples> {
+  const names = model.graph.outputs.map(({ name }) => name)
+  const next: Tensors[] = []
+  await record(
+    model,
+    samples,
+    names,
+    (values, index) => next.push(only({ ...samples[index], ...only(values, new Set(names)) }, needed)),
+    threads,
+  )
+  return next
+}
+
+const only = (values: Tensors, wanted: ReadonlySet<string>): Tensors =>
+  Object.fromEntries(Object.entries(values).filter(([name]) => wanted.has(name)))
