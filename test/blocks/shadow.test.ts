@@ -48,7 +48,13 @@ describe.each(Object.entries({ residual, inverted, fire, splitHead }))('%s in 8 
     const given = new Map(names.map((name) => [name, shadow.graph.initializers.get(name)!]))
     expect(withShadowWeights(int8, given)).toBe(int8)
     const halved = new Map(
-      [...given].map(([name, value]) => [name, floats(value.dims, (value.data as Float32Array).map((w) => w * 0.9))]),
+      [...given].map(([name, value]) => [
+        name,
+        floats(
+          value.dims,
+          (value.data as Float32Array).map((w) => w * 0.9),
+        ),
+      ]),
     )
     const changed = withShadowWeights(int8, halved)
     const initializers = new Map([...shadow.graph.initializers, ...halved])
@@ -68,7 +74,10 @@ test('a layer is read as it was written, in float and in 8 bits', async () => {
   ] as const) {
     const layer = model.graph.nodes.find((each) => each.op === 'Conv')!
     const own = readLayer(model.graph, layer)!
-    const weights = floats(own.weights.dims, own.weights.data.map((w, i) => w * (1 + (i % 7) / 10)))
+    const weights = floats(
+      own.weights.dims,
+      own.weights.data.map((w, i) => w * (1 + (i % 7) / 10)),
+    )
     const bias = own.bias.map((b) => b + 0.25)
     const written = writeLayer(model, layer, weights, bias)
     const after = readLayer(written.graph, written.graph.nodes.find((each) => each.outputs[0] === layer.outputs[0])!)!
