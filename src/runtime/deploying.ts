@@ -7,8 +7,8 @@ import type { Planned, Planner } from './planner.ts'
 import type { Records } from './records.ts'
 import { type Stage, sameChoice } from './stage.ts'
 import { shiftToFused, swap } from './swap.ts'
-import type { Budget, Change, Gear, RuntimeHappening, SwapReport, WhatIf } from './types.ts'
-import type { Target } from './unit.ts'
+import type { Budget, Change, Gear, Polisher, RuntimeHappening, SwapReport, WhatIf } from './types.ts'
+import { choicesOf, type Target } from './unit.ts'
 import { modelInputs, modelOutputs, type UnitFiles } from './unit-files.ts'
 import { least, type ModelWish, type Wishes, wishesByModel } from './wishes.ts'
 
@@ -20,6 +20,7 @@ export interface DeployingOptions {
   readonly workers: number
   readonly clock: Clock
   readonly log: Log
+  readonly polisher?: Polisher | undefined
   readonly tell: (happening: RuntimeHappening) => void
   /** milliseconds that a plan must stay before its choices are fused; 250 unless given */
   readonly settleMs?: number | undefined
@@ -52,6 +53,8 @@ export class Deploying {
   #round = 0
   /** fused choices that failed their check or their compilation: they stay chains */
   readonly #unfusable = new Set<string>()
+  /** choices for which better weights were looked for */
+  readonly #polished = new Set<string>()
   #closed = false
   swaps = { count: 0, failed: 0, ms: 0, bytes: 0 }
 
@@ -270,6 +273,7 @@ export class Deploying {
     const steps = [
       ...models.map((model) => ({ model, work: () => this.#fuse(model) })),
       ...models.map((model) => ({ model, work: async () => this.#compileAll(model, isNewest) })),
+      ...models.map((model) => ({ model, work: () => this.#polish(model) })),
     ]
     for (const { model, work } of steps) {
       if (!isNewest()) return
@@ -285,11 +289,25 @@ export class Deploying {
     if (manifest) await this.#options.files.compileAll(manifest, goOn)
   }
 
-  async #fuse(model: string): Promise<void> {
+  /** Looks for better weights for a plan that stays. Requests are answered meanwhile by those that there are. */
+  async #polish(model: string): Promise<void> {
+    const { stage, polisher } = this.#options
+    const before = stage.live.get(model)
+    if (!polisher || this.#closed || before?.gear !== 'fused' || before.target.fused?.polished) return
+    const { chain, inputSize } = before.target
+    const choice = `${model} ${inputSize.join('x')} ${chain.map(({ key }) => key).join(' ')}`
+    if (this.#polished.has(choice) || chain.every(({ kind }) => kind === 'original')) return
+    this.#polished.add(choice)
+    if (await polisher.polish(model, choicesOf(chain), inputSize)) await this.#fuse(model, true)
+  }
+
+  /** @param again also where the choice is fused already, with the weights that it had before */
+  async #fuse(model: string, again = false): Promise<void> {
     const { stage, files, tell } = this.#options
     const before = stage.live.get(model)
     const manifest = this.#manifests.get(model)
-    if (this.#closed || !before || !manifest || before.gear === 'fused' || before.target.chain.length < 2) return
+    if (this.#closed || !before || !manifest || (before.gear === 'fused' && !again)) return
+    if (before.target.chain.length < 2) return
     const { target } = before
     const choice = target.chain.map(({ key }) => key).join(' ')
     if (this.#unfusable.has(choice)) return
@@ -303,14 +321,17 @@ export class Deploying {
     }
     await this.#inTurn(async () => {
       const now = stage.live.get(model)
-      if (this.#closed || !now || now.gear === 'fused' || !sameChoice(now.target, target)) return
+      if (this.#closed || !now || (now.gear === 'fused' && !again) || !sameChoice(now.target, target)) return
       const outcome = await shiftToFused(stage, model, fused, this.#within(this.#wishes.budget).memoryBytes)
       const gear: Gear = outcome === 'shifted' ? 'fused' : 'chain'
       tell({
         kind: 'gear',
         model,
         gear,
-        why: outcome === 'shifted' ? 'the plan stayed and is fused' : 'the fused graph does not fit the memory limit',
+        why:
+          outcome === 'does-not-fit'
+            ? 'the fused graph does not fit the memory limit'
+            : `the plan stayed and is fused${fused.polished ? ', with weights that were made for it' : ''}`,
       })
     })
   }

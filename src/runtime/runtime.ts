@@ -82,6 +82,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     files: new UnitFiles({ zoo, builder, background, device: device.key }),
     records,
     workers,
+    polisher: options.polisher,
     clock,
     log,
     tell,

@@ -226,8 +226,20 @@ export interface RuntimeOptions {
    * second; a trace replays such readings from a file. Nothing unless given.
    */
   readonly control?: 'device' | { readonly trace: string } | undefined
+  /** makes better weights for plans that stay, in the background; nothing unless given. The caller closes it. */
+  readonly polisher?: Polisher | undefined
   readonly log?: Log | undefined
   readonly clock?: Clock | undefined
+}
+
+/** Makes better weights for exactly one choice, and keeps them in the zoo where pictures held out say that they are better. */
+export interface Polisher {
+  /** @returns whether the zoo has better weights for the choice now */
+  polish(
+    model: string,
+    choices: Readonly<Record<string, string>>,
+    size: readonly [number, number],
+  ): Promise<boolean>
 }
 
 /** Runs the models of a zoo inside the limits that are set, and changes plans without failing a request. */

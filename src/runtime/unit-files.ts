@@ -1,11 +1,20 @@
 import { stat, utimes } from 'node:fs/promises'
 import { BlockscaleError, ORIGINAL, sha256 } from '../base/index.ts'
 import type { PortFact } from '../engine/index.ts'
-import type { BorderValue, Manifest, ManifestBlock, Zoo, ZooFile } from '../zoo/index.ts'
+import {
+  type BorderValue,
+  type Choices,
+  type Manifest,
+  type ManifestBlock,
+  type Polish,
+  readPolish,
+  type Zoo,
+  type ZooFile,
+} from '../zoo/index.ts'
 import type { BlockedBorders } from './blocked-layout.ts'
 import type { Builder } from './builder.ts'
 import { bordersOf, eligibleValues, type Layout, PLAIN, readLayout, unitFile } from './layout.ts'
-import type { Unit } from './unit.ts'
+import { choicesOf, type Unit } from './unit.ts'
 
 type Size = readonly [number, number]
 
@@ -68,17 +77,22 @@ export class UnitFiles {
     )
   }
 
-  /** The fused form of a choice, where it was made before. */
+  /** The fused form of a choice, where it was made before; with the weights that were made for it, where there are any. */
   async fused(manifest: Manifest, chain: readonly Unit[], size: Size): Promise<Unit | undefined> {
-    const file = fusedFile(manifest, chain)
-    const found = await this.#find(this.#fusedDevice, file)
-    return found && this.#fusedUnit(manifest, chain, size, file, found)
+    const polish = await readPolish(this.#options.zoo, manifest, choicesOf(chain) as Choices, size)
+    for (const each of polish ? [polish, undefined] : [undefined]) {
+      const file = fusedFile(manifest, chain, each)
+      const found = await this.#find(this.#fusedDevice, file)
+      if (found) return this.#fusedUnit(manifest, chain, size, file, found, each !== undefined)
+    }
+    return undefined
   }
 
-  /** Makes the fused form of a choice. @throws BlockscaleError GRAPH_INVALID when it would answer otherwise than the chain */
+  /** Makes the fused form of a choice, with the weights that were made for it, where there are any. @throws BlockscaleError GRAPH_INVALID when it would answer otherwise than the chain */
   async fuse(manifest: Manifest, chain: readonly Unit[], size: Size): Promise<Unit> {
-    const file = fusedFile(manifest, chain)
     const { zoo, background } = this.#options
+    const polish = await readPolish(zoo, manifest, choicesOf(chain) as Choices, size)
+    const file = fusedFile(manifest, chain, polish)
     const found = await this.#once(`fused ${file.sha256}`, async () => {
       await background.run({
         kind: 'fuse',
@@ -86,7 +100,7 @@ export class UnitFiles {
         device: this.#fusedDevice,
         model: manifest.model,
         as: file,
-        blocks: manifest.blocks.map((block, i) => descendantOf(manifest, block, chain[i]!.descendant).file),
+        blocks: fusedFiles(manifest, chain, polish),
         inputs: manifest.inputs,
         outputs: manifest.outputs,
         ports: modelInputs(manifest, size),
@@ -94,7 +108,7 @@ export class UnitFiles {
       })
       return this.#find(this.#fusedDevice, file)
     })
-    return this.#fusedUnit(manifest, chain, size, file, found)
+    return this.#fusedUnit(manifest, chain, size, file, found, polish !== undefined)
   }
 
   /** Compiles what is not compiled yet, one after another, so that later swaps find it. */
@@ -157,8 +171,10 @@ export class UnitFiles {
     size: Size,
     file: ZooFile,
     { path, bytes }: { path: string; bytes: number },
+    polished: boolean,
   ): Unit {
     return {
+      polished,
       key: file.sha256,
       block: '',
       descendant: '',
@@ -249,10 +265,18 @@ function descendantOf(manifest: Manifest, block: ManifestBlock, id: string | und
   )
 }
 
+/** The file of each block: what was made for exactly this choice, else the descendant as it is. */
+function fusedFiles(manifest: Manifest, chain: readonly Unit[], polish: Polish | undefined): ZooFile[] {
+  return manifest.blocks.map((block, i) => {
+    const better = polish?.blocks.find((each) => each.block === block.id)?.file
+    return better ?? descendantOf(manifest, block, chain[i]!.descendant).file
+  })
+}
+
 /** What a fused choice is kept as: its hash covers the files, their order and how they are joined. */
-function fusedFile(manifest: Manifest, chain: readonly Unit[]): ZooFile {
-  const files = manifest.blocks
-    .map((block, i) => descendantOf(manifest, block, chain[i]!.descendant).file.sha256)
+function fusedFile(manifest: Manifest, chain: readonly Unit[], polish: Polish | undefined): ZooFile {
+  const files = fusedFiles(manifest, chain, polish)
+    .map(({ sha256: hash }) => hash)
     .join('\n')
   const ends = [...manifest.inputs, ...manifest.outputs].map(({ name }) => name).join('\n')
   return { path: '', bytes: 0, sha256: sha256(`fused 1\n${files}\n${ends}`) }

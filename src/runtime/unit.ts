@@ -17,6 +17,8 @@ export interface Unit {
   /** its border, at the input size in force; sizes inside a model are not known for every input size */
   readonly inputs: readonly PortFact[]
   readonly outputs: readonly PortFact[]
+  /** whether it holds weights that were made for exactly this choice */
+  readonly polished?: boolean
 }
 
 /** What the plan wants of one model, with every file ready to be mapped. */

@@ -1,8 +1,11 @@
 import { type Command, Option } from 'commander'
-import { openRuntime } from '../../runtime/index.ts'
+import { modelId } from '../../base/index.ts'
+import { type BackgroundPolisher, startPolisher } from '../../pipeline/index.ts'
+import { openRuntime, type Polisher } from '../../runtime/index.ts'
 import { checkExposure, createLogger, type Serving, serve } from '../../server/index.ts'
 import { openZoo } from '../../zoo/index.ts'
 import { bytes, list, oneOf, option, wholeNumber, withExamples, withJson, withZoo } from '../options.ts'
+import { knownPictures } from '../pictures.ts'
 import type { Shell } from '../shell.ts'
 
 const levels = ['silent', 'error', 'warn', 'info', 'debug'] as const
@@ -16,6 +19,7 @@ export interface ServeFlags {
   readonly workers?: number
   readonly token?: string
   readonly trace?: string
+  readonly polish?: true
   readonly log: (typeof levels)[number]
 }
 
@@ -39,6 +43,7 @@ export const withServing = (command: Command, log: ServeFlags['log']): Command =
         'replay readings of the device (JSON) in place of its own: for tests and demonstrations',
       ),
     )
+    .option('--polish', 'make better weights for plans that stay, in the background, from the pictures of the build')
     .addOption(
       option('--log <level>', `${levels.join(', ')}; on standard error`, (name) => oneOf(name, levels)).default(log),
     )
@@ -75,11 +80,13 @@ export async function serveZoo(
   shell.endsItself = true
   const logger = createLogger(options.log)
   const { memory, workers, token, trace, host, port } = options
+  const polisher = options.polish ? startPolisher() : undefined
   const runtime = await openRuntime({
     zoo: options.zoo,
     models,
     workers,
     log: logger,
+    polisher: polisher && polisherOf(options.zoo, polisher),
     control: trace === undefined ? 'device' : { trace },
     ...(memory === undefined ? {} : { budget: { memoryBytes: memory } }),
   })
@@ -91,6 +98,7 @@ export async function serveZoo(
     }
     serving = await serve(runtime, { host, port, token, logger })
   } catch (error) {
+    polisher?.close()
     await runtime.close()
     throw error
   }
@@ -107,5 +115,18 @@ export async function serveZoo(
     else shell.signal.addEventListener('abort', () => resolve(), { once: true })
   })
   shell.note('finishing what was accepted')
+  polisher?.close()
   await serving.close()
+}
+
+/** Polishes with the pictures that a model was built with; a model whose pictures are not known here stays as it is. */
+function polisherOf(folder: string, background: BackgroundPolisher): Polisher {
+  const zoo = openZoo(folder)
+  return {
+    async polish(model, choices, size) {
+      const manifest = await zoo.manifest(modelId(model))
+      const source = await knownPictures(zoo, manifest)
+      return background.polish({ zoo: zoo.dir, model, choices, size, source })
+    },
+  }
 }

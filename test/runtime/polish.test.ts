@@ -1,0 +1,102 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, it } from 'vitest'
+import { blockId, modelId } from '../../src/base/index.ts'
+import { openRuntime, type Polisher, type Runtime, type RuntimeEvent } from '../../src/runtime/index.ts'
+import { type Choices, openZoo, writePolish } from '../../src/zoo/index.ts'
+import { adder, bytesOf } from '../engine/tiny.ts'
+import { black, buildMini, DIMS, sumOf } from './mini-zoo.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'runtime-polish-'))
+const zoo = openZoo(folder)
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const until = async (happened: () => boolean): Promise<void> => {
+  const deadline = Date.now() + 60_000
+  while (!happened()) {
+    if (Date.now() > deadline) throw new Error('it did not happen')
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+/** What the better weights of the first block add to the answer, so that it shows which ones answered. */
+const MORE = 5
+
+/** Keeps, as better weights, a first block that adds more than the chosen one. */
+const keeping = (asked: string[]): Polisher => ({
+  async polish(model, choices, size) {
+    asked.push(`${model} ${Object.values(choices).join(' ')}`)
+    const manifest = await zoo.manifest(modelId(model))
+    const figures = { divergence: 0.1, agreement: 1 }
+    const about = { choices: choices as Choices, size, how: ['sequence'], pictures: 8, heldOut: 2, ms: 1 }
+    const sum = sumOf({ b0: choices.b0! })
+    await writePolish(
+      zoo,
+      manifest,
+      { ...about, before: figures, after: figures },
+      new Map([[blockId('b0'), bytesOf(adder('x', 'v1', sum + MORE, DIMS))]]),
+    )
+    return true
+  },
+})
+
+async function answer(runtime: Runtime): Promise<{ sum: number; choices: Readonly<Record<string, string>> }> {
+  const { answer: given, choices } = await runtime.predict('one', black)
+  return { sum: given.task === 'generic' ? Number(given.outputs.y?.data[0]) : Number.NaN, choices }
+}
+
+it('a plan that stays is given better weights, once, and keeps them after a restart', async () => {
+  await buildMini(folder, 'one')
+  const asked: string[] = []
+  const events: RuntimeEvent[] = []
+  const budget = { memoryBytes: 8e6 }
+  const runtime = await openRuntime({ zoo: folder, workers: 1, polisher: keeping(asked), budget, models: ['one'] })
+  runtime.events((event) => events.push(event))
+  try {
+    const before = await answer(runtime)
+    expect(before.sum).toBe(sumOf(before.choices))
+    await until(() => events.some((event) => event.kind === 'gear' && /weights that were made/.test(event.why)))
+    const after = await answer(runtime)
+    expect(after.choices).toEqual(before.choices)
+    expect(after.sum).toBe(sumOf(after.choices) + MORE)
+    expect(runtime.budget().usedBytes).toBeLessThanOrEqual(8e6)
+    // Another plan is answered by its own blocks, and going back finds the weights that were made.
+    await runtime.setBudget({ memoryBytes: 7e6 })
+    const other = await answer(runtime)
+    expect(other.sum).toBe(sumOf(other.choices))
+    await runtime.setBudget(budget)
+    await until(() => runtime.live().models[0]?.gear === 'fused')
+    expect((await answer(runtime)).sum).toBe(after.sum)
+    expect(new Set(asked).size).toBe(asked.length)
+  } finally {
+    await runtime.close()
+  }
+  const again = await openRuntime({ zoo: folder, workers: 1 })
+  try {
+    await until(() => again.live().models[0]?.gear === 'fused')
+    const { sum, choices } = await answer(again)
+    expect(sum).toBe(sumOf(choices) + MORE)
+  } finally {
+    await again.close()
+  }
+})
+
+it('a plan for which no better weights are found stays as it is', async () => {
+  await buildMini(folder, 'two')
+  let asked = 0
+  const polisher: Polisher = {
+    async polish() {
+      asked++
+      return false
+    },
+  }
+  const runtime = await openRuntime({ zoo: folder, workers: 1, polisher, budget: { memoryBytes: 16e6 }, models: ['two'] })
+  try {
+    await until(() => asked > 0)
+    const { answer: given, choices } = await runtime.predict('two', black)
+    expect(given.task === 'generic' && Number(given.outputs.y?.data[0])).toBe(sumOf(choices))
+  } finally {
+    await runtime.close()
+  }
+})
