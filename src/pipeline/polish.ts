@@ -114,7 +114,9 @@ export async function polishPlan(options: PolishPlanOptions): Promise<PolishRepo
   const consider = async (how: string, models: Model[]) => {
     const figures = await judge(models)
     const { divergence, agreement } = figures
-    progress.note(`${how}: divergence ${divergence.toPrecision(3)}, agreement ${agreement.toPrecision(3)} on pictures held out`)
+    progress.note(
+      `${how}: divergence ${divergence.toPrecision(3)}, agreement ${agreement.toPrecision(3)} on pictures held out`,
+    )
     if (isBetter(figures, best.figures)) best = { models, how: [...best.how, how], figures }
   }
   const algebra = await openLinearAlgebra(threads)

@@ -88,7 +88,13 @@ it('a plan for which no better weights are found stays as it is', async () => {
       return false
     },
   }
-  const runtime = await openRuntime({ zoo: folder, workers: 1, polisher, budget: { memoryBytes: 16e6 }, models: ['two'] })
+  const runtime = await openRuntime({
+    zoo: folder,
+    workers: 1,
+    polisher,
+    budget: { memoryBytes: 16e6 },
+    models: ['two'],
+  })
   try {
     await until(() => asked > 0)
     const { answer: given, choices } = await runtime.predict('two', black)
