@@ -2,9 +2,10 @@
  * The main job, from outside: one service with three models under one memory limit answers pictures rightly; its budget is
  * halved, twice, while pictures come; only the blocks that differ are exchanged, and every picture gets its answer.
  *
- *     npx tsx bench/main-job.ts <zoo> <assets>
+ *     npx tsx bench/main-job.ts <zoo> <assets> [models]
  *
- * The zoo holds mobilenetv2, ultraface-rfb-320 and nanodet-m-320, as `build` makes them. Ends with 1 where one of this fails.
+ * The zoo holds the models, as `build` makes them; mobilenetv2,ultraface-rfb-320,nanodet-m-320 unless others are named. Ends
+ * with 1 where one of this fails.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -13,10 +14,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { median, writeResult } from './result.ts'
 
-const [zoo, assets] = process.argv.slice(2)
-if (!zoo || !assets) throw new Error('usage: npx tsx bench/main-job.ts <zoo> <assets>')
-const MODELS = ['mobilenetv2', 'ultraface-rfb-320', 'nanodet-m-320'] as const
-type Model = (typeof MODELS)[number]
+const [zoo, assets, chosen] = process.argv.slice(2)
+if (!zoo || !assets) throw new Error('usage: npx tsx bench/main-job.ts <zoo> <assets> [models]')
+const MODELS = (chosen ?? 'mobilenetv2,ultraface-rfb-320,nanodet-m-320').split(',')
 const POSTERS_EACH = 2
 const BEFORE_MS = 2_000
 const AFTER_MS = 6_000
@@ -57,13 +57,30 @@ const every = <T>(all: readonly T[], count: number): T[] =>
     (_, i) => all[Math.floor((i * all.length) / Math.min(count, all.length))]!,
   )
 
-function classified(count: number): Sample[] {
-  const folder = join(assets!, 'images/imagenet-validation')
+function imagenet(count: number): Sample[] {
   const classes = readFileSync(join(assets!, 'images/imagenet-wnids.txt'), 'utf8').trim().split('\n')
-  return every(readdirSync(folder).sort(), count).map((wnid) => ({
-    bytes: readFileSync(join(folder, wnid, readdirSync(join(folder, wnid)).sort()[0]!)),
-    truth: classes.indexOf(wnid),
-  }))
+  return classified('imagenet-validation', count, classes)
+}
+
+const cifar = (count: number): Sample[] =>
+  classified('cifar10-validation', count, readdirSync(join(assets!, 'images/cifar10-validation')).sort())
+
+/** Pictures of all classes in turn. */
+function classified(name: string, count: number, classes: readonly string[]): Sample[] {
+  const folder = join(assets!, 'images', name)
+  const folders = readdirSync(folder)
+    .sort()
+    .map((each) => ({
+      truth: classes.indexOf(each),
+      files: readdirSync(join(folder, each))
+        .sort()
+        .map((file) => join(folder, each, file)),
+    }))
+  const all: { truth: number; file: string }[] = []
+  for (let i = 0; all.length < count && folders.some(({ files }) => i < files.length); i++) {
+    for (const { truth, files } of folders) if (files[i]) all.push({ truth, file: files[i] })
+  }
+  return all.slice(0, count).map(({ truth, file }) => ({ truth, bytes: readFileSync(file) }))
 }
 
 function boxed(name: string, count: number): Sample[] {
@@ -83,11 +100,19 @@ function boxed(name: string, count: number): Sample[] {
   }))
 }
 
-const samples: Readonly<Record<Model, readonly Sample[]>> = {
-  mobilenetv2: classified(100),
-  'ultraface-rfb-320': boxed('faces', 9),
-  'nanodet-m-320': boxed('coco128', 60),
+const known: Readonly<Record<string, () => readonly Sample[]>> = {
+  mobilenetv2: () => imagenet(100),
+  'cifar10-resnet20': () => cifar(300),
+  'ultraface-rfb-320': () => boxed('faces', 9),
+  'nanodet-m-320': () => boxed('coco128', 60),
 }
+const samples = new Map(
+  MODELS.map((model) => {
+    const load = known[model]
+    if (!load) throw new Error(`${model} is none of ${Object.keys(known).join(', ')}`)
+    return [model, load()] as const
+  }),
+)
 
 const faults: string[] = []
 const service = spawn(
@@ -115,7 +140,7 @@ async function ask<T>(method: string, path: string, body?: unknown): Promise<T> 
   return json as T
 }
 
-async function post(model: Model, { bytes }: Sample): Promise<{ status: number; answer: Answer }> {
+async function post(model: string, { bytes }: Sample): Promise<{ status: number; answer: Answer }> {
   const response = await fetch(`${url}/v1/models/${model}/predict`, {
     method: 'POST',
     headers: { 'content-type': 'image/jpeg' },
@@ -125,15 +150,16 @@ async function post(model: Model, { bytes }: Sample): Promise<{ status: number; 
 }
 
 /** Share of classes that are right, or of true boxes that are found (IoU ≥ 0.5, same label), with false boxes beside it. */
-async function rightness(model: Model): Promise<{ right: number; falseBoxes?: number }> {
-  let [right, wanted, wrong] = [0, 0, 0]
-  for (const sample of samples[model]) {
+async function rightness(model: string): Promise<{ right: number; falseBoxes?: number }> {
+  let [right, wanted, wrong, boxes] = [0, 0, 0, false]
+  for (const sample of samples.get(model)!) {
     const { answer } = await post(model, sample)
     if (typeof sample.truth === 'number') {
       wanted++
       right += Number(answer.labels?.[0]?.index === sample.truth)
       continue
     }
+    boxes = true
     const free = [...sample.truth]
     wanted += free.length
     for (const found of answer.boxes ?? []) {
@@ -145,7 +171,7 @@ async function rightness(model: Model): Promise<{ right: number; falseBoxes?: nu
       }
     }
   }
-  return { right: round(right / wanted), ...(model === 'mobilenetv2' ? {} : { falseBoxes: wrong }) }
+  return { right: round(right / wanted), ...(boxes ? { falseBoxes: wrong } : {}) }
 }
 
 function overlap(a: Corners, b: Corners): number {
@@ -160,12 +186,13 @@ const wait = (ms: number) => new Promise((done) => setTimeout(done, ms))
 
 /** Posts pictures to all models without a pause while `change` is made, and for a while before and after. */
 async function whilePosting<T>(change: () => Promise<T>) {
-  const posts: { model: Model; status: number; ms: number; at: number }[] = []
+  const posts: { model: string; status: number; ms: number; at: number }[] = []
   let ended = false
-  const poster = async (model: Model, first: number) => {
+  const poster = async (model: string, first: number) => {
+    const pictures = samples.get(model)!
     for (let i = first; !ended; i++) {
       const at = performance.now()
-      const { status } = await post(model, samples[model][i % samples[model].length]!)
+      const { status } = await post(model, pictures[i % pictures.length]!)
       posts.push({ model, status, ms: performance.now() - at, at })
     }
   }
