@@ -78,7 +78,7 @@ function classified(name: string, count: number, classes: readonly string[]): Sa
     }))
   const all: { truth: number; file: string }[] = []
   for (let i = 0; all.length < count && folders.some(({ files }) => i < files.length); i++) {
-    for (const { truth, files } of folders) if (files[i]) all.push({ truth, file: files[i] })
+    for (const { truth, files } of folders) if (files[i] !== undefined) all.push({ truth, file: files[i]! })
   }
   return all.slice(0, count).map(({ truth, file }) => ({ truth, bytes: readFileSync(file) }))
 }
