@@ -119,6 +119,7 @@ export async function polishPlan(options: PolishPlanOptions): Promise<PolishRepo
     )
     if (isBetter(figures, best.figures)) best = { models, how: [...best.how, how], figures }
   }
+  const classes = manifest.card.task === 'classification' ? manifest.outputs[0]?.name : undefined
   const algebra = await openLinearAlgebra(threads)
   const layers: PolishedLayer[] = []
   try {
@@ -143,7 +144,7 @@ export async function polishPlan(options: PolishPlanOptions): Promise<PolishRepo
       const recovered = await recoverCombination(from, teacher, feeds.slice(0, -held), {
         ends: endsOf(manifest),
         heldOut: feeds.slice(-held),
-        classes: manifest.card.task === 'classification' ? manifest.outputs[0]?.name : undefined,
+        classes,
         ...TRAINING,
         batch: batchOf(manifest),
         shift: Math.round(Math.min(...size) * SHIFT),
