@@ -34,18 +34,27 @@ interface Bench {
   readonly smallPath: string
 }
 
-async function bench(name: string): Promise<ResultRow[]> {
+/** A zoo with the model and its twin, where everything is compiled that the runtime compiles in the background. */
+async function prepare(name: string): Promise<string> {
   const dir = mkdtempSync(join(tmpdir(), 'bench-http-'))
+  const models = [name, `${name}-twin`]
+  for (const model of models) await originalsOnly(dir, assets, name, model)
+  const runtime = await openRuntime({ zoo: dir, models, workers: 2 })
+  for (let i = 0; i < 600 && runtime.live().models.some(({ gear }) => gear !== 'fused'); i++) await sleep(100)
+  await sleep(2000)
+  await runtime.close()
+  return dir
+}
+
+async function bench(name: string, dir: string): Promise<ResultRow[]> {
   const twin = `${name}-twin`
-  await originalsOnly(dir, assets, name)
-  await originalsOnly(dir, assets, name, twin)
   const smallPath = join(dir, 'small.jpg')
   writeFileSync(smallPath, await sharp(picturePath).resize(320, 320, { fit: 'fill' }).jpeg({ quality: 80 }).toBuffer())
   const runtime = await openRuntime({ zoo: dir, models: [name, twin], workers: 2 })
   const serving = await serve(runtime, { port: 0 })
   const client = fork(fileURLToPath(new URL('./http-load.ts', import.meta.url)), { execArgv: ['--import', 'tsx'] })
   try {
-    await fused(runtime)
+    for (let i = 0; i < 100 && runtime.live().models.some(({ gear }) => gear !== 'fused'); i++) await sleep(100)
     const on: Bench = { name, twin, runtime, serving, client, smallPath }
     return [
       await predictOverhead(on),
@@ -60,13 +69,6 @@ async function bench(name: string): Promise<ResultRow[]> {
     await serving.close()
     rmSync(dir, { recursive: true, force: true })
   }
-}
-
-/** The second gear takes over in the background; measurements begin when it has. */
-async function fused(runtime: Runtime): Promise<void> {
-  for (let i = 0; i < 600 && runtime.live().models.some(({ gear }) => gear !== 'fused'); i++) await sleep(100)
-  // compiling for later swaps goes on for a moment
-  await sleep(1000)
 }
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
@@ -171,7 +173,7 @@ async function recorder({ name, serving, client, smallPath }: Bench): Promise<Re
   }
 }
 
-const ROUND_MS = 2500
+const ROUND_MS = 1500
 
 /** Two models, each on a core of its own, kept busy: by HTTP, in the process with decoding, and the networks alone. */
 async function throughput(on: Bench, path: string): Promise<ResultRow> {
@@ -222,11 +224,11 @@ async function throughput(on: Bench, path: string): Promise<ResultRow> {
 async function overload(on: Bench): Promise<ResultRow> {
   const { name, client } = on
   const request = { kind: 'picture', url: predictUrl(on, name), picturePath } as const
-  const calm = await load(client, { ...request, concurrency: 1, durationMs: 5000 })
+  const calm = await load(client, { ...request, concurrency: 1, durationMs: 4000 })
   const capacity = (1000 * calm.answered) / calm.ms
   const resident: number[] = []
   const watch = setInterval(() => resident.push(process.memoryUsage.rss()), 100)
-  const storm = await load(client, { ...request, perSecond: 10 * capacity, durationMs: 12_000 })
+  const storm = await load(client, { ...request, perSecond: 10 * capacity, durationMs: 8000 })
   clearInterval(watch)
   // memory is flat when the second half of the storm needs no more than the first
   const half = resident.length >> 1
@@ -255,9 +257,12 @@ if (!existsSync(assets)) {
   console.error('this benchmark needs the assets folder (BLOCKSCALE_ASSETS)')
   process.exit(1)
 }
+const zoos = new Map<string, string>()
+for (const name of names) zoos.set(name, await prepare(name))
+console.error('prepared; measuring from here on')
 const rows: ResultRow[] = []
-for (const name of names) {
-  for (const row of await bench(name)) {
+for (const [name, dir] of zoos) {
+  for (const row of await bench(name, dir)) {
     rows.push(row)
     console.log(JSON.stringify(row))
   }
