@@ -197,12 +197,20 @@ async function whilePosting<T>(change: () => Promise<T>) {
     }
   }
   const posters = MODELS.flatMap((model) => Array.from({ length: POSTERS_EACH }, (_, k) => poster(model, 7 * k)))
-  await wait(BEFORE_MS)
-  const began = performance.now()
-  const result = await change()
-  const until = performance.now()
-  await wait(AFTER_MS)
-  ended = true
+  for (const each of posters) each.catch(() => {}) // they are awaited below
+  const timed = async () => {
+    await wait(BEFORE_MS)
+    const began = performance.now()
+    const result = await change()
+    const until = performance.now()
+    await wait(AFTER_MS)
+    return { result, began, until }
+  }
+  // When the change fails, its reason is told, and not that of a post to a service that is being stopped.
+  const { result, began, until } = await timed().finally(() => {
+    ended = true
+    return Promise.allSettled(posters)
+  })
   await Promise.all(posters)
   const during = posts.filter(({ at, ms }) => at + ms > began && at < until)
   return { result, posts, during, changeMs: until - began }
