@@ -60,14 +60,28 @@ function rankOfTruth({ outputs, truth }: Evaluated, card: ModelCard): number {
   return rank
 }
 
+/** The rows of the confusion matrix, sparse: how many of a class were right, and what the others were taken for. */
 function perClass(samples: readonly Evaluated[], ranks: readonly number[], card: ModelCard): Quality['perClass'] {
-  const classes = new Map<number, { right: number; count: number }>()
-  for (const [i, { truth }] of samples.entries()) {
+  const classes = new Map<number, { right: number; count: number; taken: Map<number, number> }>()
+  for (const [i, { outputs, truth }] of samples.entries()) {
     if (truth?.kind !== 'class') continue
-    const tally = classes.get(truth.index) ?? { right: 0, count: 0 }
-    classes.set(truth.index, { right: tally.right + (ranks[i] === 0 ? 1 : 0), count: tally.count + 1 })
+    const tally = classes.get(truth.index) ?? { right: 0, count: 0, taken: new Map<number, number>() }
+    classes.set(truth.index, tally)
+    tally.count++
+    if (ranks[i] === 0) tally.right++
+    else {
+      const said = best(outputs, card)
+      tally.taken.set(said, (tally.taken.get(said) ?? 0) + 1)
+    }
   }
   return [...classes]
     .sort(([a], [b]) => a - b)
-    .map(([index, { right, count }]) => ({ label: labelOf(card, index), value: right / count, count }))
+    .map(([index, { right, count, taken }]) => ({
+      label: labelOf(card, index),
+      value: right / count,
+      count,
+      takenFor: [...taken]
+        .sort(([a, x], [b, y]) => y - x || a - b)
+        .map(([said, times]) => ({ label: labelOf(card, said), count: times })),
+    }))
 }

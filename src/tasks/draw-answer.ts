@@ -56,11 +56,12 @@ const fontSize = ({ width, height }: Picture): number => Math.max(10, Math.round
 const svg = ({ width, height }: Picture, body: string): string =>
   `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif">${body}</svg>`
 
-/** Text on a bar of its class's colour, its top left at (x, y). */
-function tag(x: number, y: number, size: number, index: number, text: string): string {
+/** Text on a bar of its class's colour, its top left at (x, y), or as far to the left as it takes to be all in the picture. */
+function tag(within: Picture, x: number, y: number, size: number, index: number, text: string): string {
   // the width of a letter of common sans-serif fonts is a little over half its size
   const width = Math.round(text.length * size * 0.62 + size / 2)
-  const [left, top, height] = [Math.round(x), Math.round(y), Math.round(size * 1.3)]
+  const left = Math.max(0, Math.min(Math.round(x), within.width - width))
+  const [top, height] = [Math.round(y), Math.round(size * 1.3)]
   return (
     `<rect x="${left}" y="${top}" width="${width}" height="${height}" fill="${colourOf(index)}" opacity="0.85"/>` +
     `<text x="${left + size / 4}" y="${top + size}" font-size="${size}" fill="${inkOn(colourOf(index))}">${escapeXml(text)}</text>`
@@ -72,7 +73,7 @@ const percent = (score: number): string => `${(100 * score).toFixed(score < 0.1 
 function labelList(picture: Picture, labels: readonly { label: string; index: number; score: number }[]): string {
   const size = fontSize(picture)
   const rows = labels.map(({ label, index, score }, i) =>
-    tag(size / 2, size / 2 + i * size * 1.4, size, index, `${label.split(',')[0]} ${percent(score)}`),
+    tag(picture, size / 2, size / 2 + i * size * 1.4, size, index, `${label.split(',')[0]} ${percent(score)}`),
   )
   return svg(picture, rows.join(''))
 }
@@ -86,7 +87,11 @@ function boxDrawing(picture: Picture, boxes: readonly Box[]): string {
     const points = landmarks.flatMap((x, i) => (i % 2 === 0 ? [[x, landmarks[i + 1]!] as const] : []))
     const dots = points.map(([x, y]) => `<circle cx="${x}" cy="${y}" r="${stroke}" fill="${colourOf(index + 1)}"/>`)
     const frame = `<rect x="${xMin}" y="${yMin}" width="${xMax - xMin}" height="${yMax - yMin}" fill="none" stroke="${colourOf(index)}" stroke-width="${stroke}"/>`
-    return frame + dots.join('') + tag(xMin, Math.max(0, yMin - size * 1.3), size, index, `${label} ${percent(score)}`)
+    return (
+      frame +
+      dots.join('') +
+      tag(picture, xMin, Math.max(0, yMin - size * 1.3), size, index, `${label} ${percent(score)}`)
+    )
   })
   return svg(picture, drawn.join(''))
 }

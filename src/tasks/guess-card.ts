@@ -1,6 +1,7 @@
 import { BlockscaleError } from '../base/index.ts'
 import type { TensorType } from '../tensor/index.ts'
 import { type ModelCard, readCard } from './card.ts'
+import { guessDetector } from './guess-detector.ts'
 
 /** What a graph says about one of its inputs or outputs; a text is the name of a size that is not fixed. */
 export interface ValueFact {
@@ -26,13 +27,23 @@ const IMAGENET = { scale: 1 / 255, mean: [0.485, 0.456, 0.406], std: [0.229, 0.2
  */
 export function guessCard(name: string, inputs: readonly ValueFact[], outputs: readonly ValueFact[]): Guess {
   const guessed: string[] = []
+  const fed: string[] = []
   const specs = inputs.map((input) =>
-    guessInput(input, inputs.length > 1 ? `input "${input.name}"` : 'the input', guessed),
+    guessInput(input, inputs.length > 1 ? `input "${input.name}"` : 'the input', guessed, fed),
   )
   const first = specs[0]
   if (!first) throw new BlockscaleError('MODEL_UNSUPPORTED', `${name} has no input that a picture could be given to`)
+  const isColour = inputs.length === 1 && first.layout === 'nchw' && first.color === 'rgb'
+  const detector = isColour ? guessDetector(first.size, outputs) : undefined
+  if (detector) {
+    guessed.push(...detector.says)
+    const { resizeTo: _, ...rest } = first
+    const input = { ...rest, ...detector.input }
+    const json = { id: idOf(name, guessed), task: detector.task, file: 'model.onnx', input, output: detector.output }
+    return { card: readCard(json, `the guessed card of ${name}`), guessed }
+  }
   const { task, output, says } = guessOutput(first, inputs, outputs)
-  guessed.push(says)
+  guessed.push(...fed, says)
   const upscales = task === 'super-resolution'
   const input = specs.map((spec) =>
     upscales
@@ -61,7 +72,8 @@ interface GuessedInput {
   readonly [field: string]: unknown
 }
 
-function guessInput({ name, type, dims }: ValueFact, what: string, guessed: string[]): GuessedInput {
+/** @param fed gets how pictures are given, which the kind of model may know better */
+function guessInput({ name, type, dims }: ValueFact, what: string, guessed: string[], fed: string[]): GuessedInput {
   if (type !== 'float32' && type !== 'uint8') {
     throw new BlockscaleError('MODEL_UNSUPPORTED', `${what} is of type ${type}; pictures are given as float32 or uint8`)
   }
@@ -83,11 +95,11 @@ function guessInput({ name, type, dims }: ValueFact, what: string, guessed: stri
   if (size.includes(undefined)) guessed.push(`${what} takes any size; ${height} × ${width} is used`)
   const gray = depth === 1
   const small = Math.min(height, width) <= 64
-  guessed.push(
+  fed.push(
     `${what} is taken as ${gray ? 'grey' : 'RGB'}, ${small ? 'resized to cover it' : 'the middle of the picture, shortest side to 8/7 of the size'}`,
   )
   const values = type === 'uint8' ? { type, scale: 1 } : gray ? { scale: 1 / 255 } : IMAGENET
-  guessed.push(
+  fed.push(
     type === 'uint8'
       ? 'pixels are given as they are, 0 to 255'
       : gray

@@ -65,7 +65,15 @@ export interface Quality {
   /** other metrics of the same pictures (`top5`, `map50-95`, `ssim`) */
   readonly details?: Readonly<Record<string, number>> | undefined
   /** the metric for each class that occurs in the truth */
-  readonly perClass?: readonly { readonly label: string; readonly value: number; readonly count: number }[] | undefined
+  readonly perClass?: readonly ClassQuality[] | undefined
+}
+
+export interface ClassQuality {
+  readonly label: string
+  readonly value: number
+  readonly count: number
+  /** classification: which other classes its pictures were taken for, the most frequent first */
+  readonly takenFor?: readonly { readonly label: string; readonly count: number }[] | undefined
 }
 
 /**

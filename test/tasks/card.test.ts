@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -127,8 +128,9 @@ describe('the catalogue', () => {
 })
 
 describeWithAssets('the catalogue and the files', (assets) => {
-  test.each(entries)('%s has the checksum of the file', async (name) => {
+  test.each(entries)('%s has the checksum of the file, or an address', async (name) => {
     const entry = await loadCard(join(catalog, name))
+    if (!existsSync(`${assets}/models/${entry.id}.onnx`)) return expect(entry.source?.url).toBeTruthy()
     expect(await sha256OfFile(`${assets}/models/${entry.id}.onnx`)).toBe(entry.sha256)
   })
 })
@@ -178,6 +180,33 @@ describe('a card for a bare .onnx', () => {
     expect(taskOf([1, 3, 64, 64], [1, 10], [1, 4])).toBe('generic')
     expect(taskOf([1, 3, 64, 64], [1, 255, 8, 8])).toBe('generic')
     expect(taskOf([1, 3, 64, 64], undefined)).toBe('generic')
+  })
+
+  test('families of detectors are known by their shapes, and fed as their projects do', () => {
+    const guessOf = (size: number, ...outputs: (readonly [string, ...number[]])[]) =>
+      guessCard(
+        'm',
+        [value('x', [1, 3, size, size])],
+        outputs.map(([name, ...dims]) => value(name, dims)),
+      )
+    const outputOf = (...args: Parameters<typeof guessOf>) => guessOf(...args).card.output
+    const yolov8 = guessOf(640, ['output0', 1, 84, 8400])
+    expect(yolov8.card.output).toMatchObject({ decoder: 'boxes', joined: 'output0', form: 'centre', transposed: true })
+    expect(yolov8.card.input).toMatchObject({ resize: 'letterbox', pad: 114, color: 'rgb', mean: 0 })
+    expect(yolov8.card.input).not.toHaveProperty('resizeTo')
+    expect(yolov8.guessed.join('\n')).toMatch(/80 classes[\s\S]*divided by 255/)
+    expect(yolov8.guessed.join('\n')).not.toMatch(/ImageNet/)
+    expect(outputOf(320, ['o', 1, 6300, 85])).toMatchObject({ decoder: 'boxes', objectness: true, transposed: false })
+    expect(outputOf(416, ['o', 1, 3549, 85])).toMatchObject({ decoder: 'yolox', output: 'o', sigmoid: false })
+    const strides = [8, 16, 32, 64]
+    const plus = strides.flatMap((s) => [
+      [`c${s}`, 1, Math.ceil(416 / s) ** 2, 80] as const,
+      [`d${s}`, 1, Math.ceil(416 / s) ** 2, 32] as const,
+    ])
+    expect(outputOf(416, ...plus)).toMatchObject({ decoder: 'nanodet', strides, bins: 8 })
+    // three quarters of the cells, or another number of outputs, is none of them
+    expect(outputOf(640, ['o', 1, 84, 6300])).toEqual({ decoder: 'none' })
+    expect(outputOf(416, ...plus.slice(1))).toEqual({ decoder: 'none' })
   })
 
   test('what takes no picture is refused with the reason', () => {

@@ -46,10 +46,26 @@ describe('classification', () => {
       value: 0.5,
       details: { top5: 1 },
       perClass: [
-        { label: 'cat', value: 1, count: 2 },
-        { label: 'dog', value: 0, count: 2 },
+        { label: 'cat', value: 1, count: 2, takenFor: [] },
+        { label: 'dog', value: 0, count: 2, takenFor: [{ label: 'cat', count: 2 }] },
       ],
     })
+  })
+
+  test('what a class is taken for, the most frequent first', () => {
+    const says = (index: number) => logits(...[0, 1, 2].map((each) => (each === index ? 5 : 1)))
+    const samples = [2, 1, 2, 0, 2].map((index) => sample(own, picture, says(index), { kind: 'class', index: 0 }))
+    expect(task.quality(samples, own).perClass).toEqual([
+      {
+        label: 'cat',
+        value: 0.2,
+        count: 5,
+        takenFor: [
+          { label: 'cow', count: 3 },
+          { label: 'dog', count: 1 },
+        ],
+      },
+    ])
   })
 
   test('fidelity is the share of equal first answers', () => {

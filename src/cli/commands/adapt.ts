@@ -55,8 +55,8 @@ export function addAdapt(program: Command, shell: Shell): void {
       )
     })
   withExamples(withForm(withJson(withZoo(command))), [
-    ['adapt mobilenetv2 --images frames', 'the plan that was last made live or verified'],
-    ['adapt mobilenetv2 --images frames --plan plan.json', 'another'],
+    ['adapt signs --images frames', 'the plan that was last made live or verified'],
+    ['adapt signs --images frames --plan plan.json', 'another'],
   ])
 }
 

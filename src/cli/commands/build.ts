@@ -60,8 +60,8 @@ export function addBuild(program: Command, shell: Shell): void {
       printReport(shell, zoo, report)
     })
   withExamples(withJson(withZoo(command)), [
-    ['build mobilenetv2 --images photos', 'an installed model, with pictures without labels'],
-    ['build my-model --images photos --validation labelled', 'a folder with model.json'],
+    ['build sign-detector', 'an installed model that brings its own pictures'],
+    ['build signs --images photos --validation labelled', 'a folder with model.json'],
     ['build nets/mine.onnx --images photos --time-limit 10m', 'a bare file: what is guessed is printed'],
   ])
 }

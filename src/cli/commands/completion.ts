@@ -15,7 +15,7 @@ export function addCompletion(program: Command, shell: Shell): void {
     })
   withExamples(command, [
     ['completion bash > /etc/bash_completion.d/blockscale', 'for bash'],
-    ['completion zsh > ~/.zsh/completions/_blockscale', 'for zsh, with that folder in fpath'],
+    ['completion zsh > ~/.zsh/_blockscale', 'for zsh, with that folder in fpath'],
   ])
 }
 

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { formatBytes } from '../../base/index.ts'
-import { openDataset } from '../../tasks/index.ts'
+import { type ClassQuality, openDataset } from '../../tasks/index.ts'
 import { judge } from '../judge.ts'
 import { withExamples, withJson, withZoo } from '../options.ts'
 import type { Shell } from '../shell.ts'
@@ -50,14 +50,23 @@ export function addEval(program: Command, shell: Shell): void {
       if (!quality.perClass || quality.perClass.length === 0) return
       shell.line()
       const perClass = [...quality.perClass].sort((a, b) => a.value - b.value)
+      const confused = perClass.some(({ takenFor }) => takenFor && takenFor.length > 0)
       shell.line(
         tableOf(
           [
             { name: 'class', width: 40 },
             { name: quality.metric, right: true },
             { name: 'count', right: true },
+            ...(confused ? [{ name: 'taken for', width: 60 }] : []),
           ],
-          perClass.slice(0, MOST_CLASSES).map(({ label, value, count }) => [label, value, count]),
+          perClass
+            .slice(0, MOST_CLASSES)
+            .map(({ label, value, count, takenFor }) => [
+              label,
+              value,
+              count,
+              ...(confused ? [inWords(takenFor)] : []),
+            ]),
           shell.style,
         ),
       )
@@ -65,11 +74,20 @@ export function addEval(program: Command, shell: Shell): void {
       if (more > 0) shell.line(`and ${more} classes that are better`)
     })
   withExamples(withForm(withJson(withZoo(command))), [
-    ['eval mobilenetv2 --images labelled', 'the original'],
-    ['eval mobilenetv2 --images labelled --plan plan.json', 'a plan'],
-    ['eval mobilenetv2 --images labelled --choose b0=int8,b3=prune50', 'any choice'],
+    ['eval signs --images labelled', 'the original'],
+    ['eval signs --images labelled --plan plan.json', 'a plan'],
+    ['eval signs --images labelled --choose b0=int8,b1=int8', 'any choice'],
   ])
 }
 
 /** Worst first: what a person looks for. */
 const MOST_CLASSES = 30
+const MOST_CONFUSIONS = 4
+
+/** `stop ×3, yield` */
+function inWords(takenFor: ClassQuality['takenFor'] = []): string {
+  const shown = takenFor
+    .slice(0, MOST_CONFUSIONS)
+    .map(({ label, count }) => `${label.split(',')[0]}${count > 1 ? ` ×${count}` : ''}`)
+  return [...shown, ...(takenFor.length > MOST_CONFUSIONS ? ['…'] : [])].join(', ')
+}

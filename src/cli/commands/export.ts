@@ -60,8 +60,8 @@ export function addExport(program: Command, shell: Shell): void {
       shell.line(`${model} with ${choices.join(' ')}`)
     })
   withExamples(withForm(withJson(withZoo(command))), [
-    ['export mobilenetv2 --plan plan.json -o small.onnx', 'what a plan chose'],
-    ['export mobilenetv2 --plan plan.json --polish -o small.onnx', 'with weights made for it'],
-    ['export mobilenetv2 --choose b3=int8 -o mixed.onnx', 'any choice'],
+    ['export signs --plan plan.json -o small.onnx', 'what a plan chose'],
+    ['export signs --plan plan.json --polish -o small.onnx', 'with weights made for it'],
+    ['export signs --choose b1=int8 -o mixed.onnx', 'any choice'],
   ])
 }

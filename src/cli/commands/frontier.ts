@@ -39,8 +39,8 @@ export function addFrontier(program: Command, shell: Shell): void {
       if (options.svg !== undefined) shell.note(`\n${options.svg} was drawn`)
     })
   withExamples(withJson(withZoo(command)), [
-    ['frontier mobilenetv2', 'as two tables'],
-    ['frontier mobilenetv2 --svg frontier.svg', 'and as a drawing'],
+    ['frontier signs', 'as two tables'],
+    ['frontier signs --svg frontier.svg', 'and as a drawing'],
   ])
 }
 

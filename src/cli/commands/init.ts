@@ -46,7 +46,7 @@ export function addInit(program: Command, shell: Shell): void {
     })
   withExamples(withJson(command), [
     ['init nets/mine.onnx', 'writes nets/model.json'],
-    ['init nets/mine.onnx --out my-model', 'makes the package folder my-model'],
+    ['init nets/mine.onnx --out mine', 'makes the package folder mine'],
   ])
 }
 

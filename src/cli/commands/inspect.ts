@@ -43,7 +43,7 @@ export function addInspect(program: Command, shell: Shell): void {
   withExamples(withJson(withZoo(command)), [
     ['inspect descendants', 'what each descendant costs and loses'],
     ['inspect combinations --csv > combinations.csv', 'for a spreadsheet'],
-    ['inspect --sql "SELECT * FROM v_measurements WHERE block = \'b3\'"', 'any question'],
+    ['inspect --sql "SELECT * FROM v_measurements WHERE block = \'b1\'"', 'any question'],
   ])
 }
 

@@ -87,11 +87,11 @@ export function addPlan(program: Command, shell: Shell): void {
       if (plan.status === 'infeasible') throw new PlanInfeasible(plan)
     })
   withExamples(withJson(withZoo(command)), [
-    ['plan mobilenetv2 --memory 4MB', 'the best quality in 4 MB'],
-    ['plan a b --memory 32MB --latency a=20ms --rate a=15', 'two models that share a machine'],
-    ['plan mobilenetv2 --objective memory --min-quality 0.7', 'the smallest that is good enough'],
-    ['plan mobilenetv2 --latency 5ms --polish --json > plan.json', 'with better weights for what it chose'],
-    ['plan mobilenetv2 --memory 4MB --json > plan.json', 'for --plan of run, eval and export'],
+    ['plan signs --memory 700kB', 'the best quality in 700 kB'],
+    ['plan signs sign-detector --memory 2MB --latency 50ms --rate sign-detector=15', 'two models that share a machine'],
+    ['plan signs --objective memory --min-quality 0.7', 'the smallest that is good enough'],
+    ['plan signs --latency 5ms --polish --json > plan.json', 'with better weights for what it chose'],
+    ['plan signs --memory 700kB --json > plan.json', 'for --plan of run, eval and export'],
     ['plan --problem problem.json', 'the optimizer alone'],
   ])
 }

@@ -64,7 +64,7 @@ export function addProfile(program: Command, shell: Shell): void {
         store.close()
       }
     })
-  withExamples(withJson(withZoo(command)), [['profile mobilenetv2', 'measure it here']])
+  withExamples(withJson(withZoo(command)), [['profile signs', 'measure it here']])
 }
 
 const total = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0)

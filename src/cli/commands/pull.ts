@@ -30,7 +30,7 @@ export function addPull(program: Command, shell: Shell): void {
       shell.line(`next: blockscale build ${found.id} --images DIR`)
     })
   withExamples(withJson(withZoo(command)), [
-    ['pull mobilenetv2', 'download, check and install'],
+    ['pull mnist', 'download, check and install'],
     ['pull mobilenetv2 --from ~/models', 'take the file from a folder'],
   ])
 }

@@ -62,9 +62,9 @@ export function addRun(program: Command, shell: Shell): void {
       if (options.json) shell.json(answers)
     })
   withExamples(withForm(withJson(withZoo(command))), [
-    ['run mobilenetv2 cat.jpg', 'the five best labels'],
-    ['run ultraface-rfb-320 crowd.jpg --draw faces.png', 'with the boxes drawn'],
-    ['run mobilenetv2 photos --plan plan.json --json', 'a folder, with a plan, for programs'],
+    ['run signs sign.jpg', 'the five best labels'],
+    ['run sign-detector street.jpg --draw seen.png', 'with the boxes drawn'],
+    ['run signs photos --plan plan.json --json', 'a folder, with a plan, for programs'],
   ])
 }
 
