@@ -27,7 +27,7 @@ export function commandsOf({ at, text }: ShellBlock): ShellBlock[] {
     ends ??= /<<'?(\w+)'?/.exec(line)?.[1]
     const isWhole = ends
       ? line === ends
-      : !line.endsWith('\\') && (open.join('\n').match(/(?<!\\)'/g) ?? []).length % 2 === 0
+      : !/[\\|]$/.test(line) && (open.join('\n').match(/(?<!\\)'/g) ?? []).length % 2 === 0
     if (!isWhole) continue
     commands.push({ at, text: open.join('\n') })
     open = []

@@ -50,7 +50,7 @@ export async function openStage(): Promise<Stage> {
     // it goes on in the background, as in a terminal of its own
     const ended = serving.done.then((result) => result as Called | undefined)
     while (!/\n/.test(serving.texts.stdout)) {
-      const result = await Promise.race([ended, new Promise<undefined>((wait) => setTimeout(wait, 20))])
+      const result = await Promise.race([ended, new Promise<undefined>((wait) => setTimeout(() => wait(undefined), 20))])
       if (result) return result
     }
     return { code: 0, ...serving.texts }
@@ -110,6 +110,8 @@ async function furnish(folder: string): Promise<void> {
   const shims = {
     blockscale: `exec '${process.execPath}' '${join(folder, '.bin/door.mjs')}' "$@"`,
     npx: `case $1 in blockscale) shift; exec blockscale "$@";; tsx) shift; exec '${process.execPath}' --import '${tsx}' "$@";; esac; exit 127`,
+    // an answer that is an error ends with an exit code, as a command does
+    curl: 'PATH=${PATH#*:}; exec curl --silent --show-error --fail-with-body "$@"',
   }
   for (const [name, line] of Object.entries(shims)) {
     await writeFile(join(folder, '.bin', name), `#!/bin/sh\n${line}\n`, { mode: 0o755 })
