@@ -50,7 +50,10 @@ export async function openStage(): Promise<Stage> {
     // it goes on in the background, as in a terminal of its own
     const ended = serving.done.then((result) => result as Called | undefined)
     while (!/\n/.test(serving.texts.stdout)) {
-      const result = await Promise.race([ended, new Promise<undefined>((wait) => setTimeout(() => wait(undefined), 20))])
+      const result = await Promise.race([
+        ended,
+        new Promise<undefined>((wait) => setTimeout(() => wait(undefined), 20)),
+      ])
       if (result) return result
     }
     return { code: 0, ...serving.texts }
