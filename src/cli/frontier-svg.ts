@@ -32,7 +32,7 @@ export function frontierSvg(frontier: Frontier): string {
   )
   return (
     `<svg xmlns="http://www.w3.org/2000/svg" width="${2 * WIDTH}" height="${HEIGHT + 30}" viewBox="0 0 ${2 * WIDTH} ${HEIGHT + 30}" ` +
-    `font-family="sans-serif" font-size="12" fill="#222"><rect width="100%" height="100%" fill="#fff"/>` +
+    `font-family="sans-serif" font-size="12" fill="#222"><title>${escaped(frontier.model)}: quality against latency and memory</title><rect width="100%" height="100%" fill="#fff"/>` +
     `<text x="${LEFT}" y="26" font-size="16" font-weight="bold">${escaped(frontier.model)}</text>` +
     `<text x="${2 * WIDTH - RIGHT}" y="26" text-anchor="end">ringed: the original · shaded: down to what nine of ten reach</text>${drawn.join('')}</svg>\n`
   )

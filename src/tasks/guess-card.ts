@@ -1,14 +1,8 @@
 import { BlockscaleError } from '../base/index.ts'
-import type { TensorType } from '../tensor/index.ts'
 import { type ModelCard, readCard } from './card.ts'
-import { guessDetector } from './guess-detector.ts'
+import { guessDetector, type ValueFact } from './guess-detector.ts'
 
-/** What a graph says about one of its inputs or outputs; a text is the name of a size that is not fixed. */
-export interface ValueFact {
-  readonly name: string
-  readonly type: TensorType
-  readonly dims?: readonly (number | string | undefined)[] | undefined
-}
+export type { ValueFact } from './guess-detector.ts'
 
 export interface Guess {
   readonly card: ModelCard

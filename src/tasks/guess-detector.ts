@@ -1,4 +1,11 @@
-import type { ValueFact } from './guess-card.ts'
+import type { TensorType } from '../tensor/index.ts'
+
+/** What a graph says about one of its inputs or outputs; a text is the name of a size that is not fixed. */
+export interface ValueFact {
+  readonly name: string
+  readonly type: TensorType
+  readonly dims?: readonly (number | string | undefined)[] | undefined
+}
 
 /** What a card says about a detector, and in words. */
 export interface GuessedDetector {

@@ -114,7 +114,7 @@ async function furnish(folder: string): Promise<void> {
     blockscale: `exec '${process.execPath}' '${join(folder, '.bin/door.mjs')}' "$@"`,
     npx: `case $1 in blockscale) shift; exec blockscale "$@";; tsx) shift; exec '${process.execPath}' --import '${tsx}' "$@";; esac; exit 127`,
     // an answer that is an error ends with an exit code, as a command does
-    curl: 'PATH=${PATH#*:}; exec curl --silent --show-error --fail-with-body "$@"',
+    curl: `PATH=\${PATH#*:}; exec curl --silent --show-error --fail-with-body "$@"`,
   }
   for (const [name, line] of Object.entries(shims)) {
     await writeFile(join(folder, '.bin', name), `#!/bin/sh\n${line}\n`, { mode: 0o755 })
