@@ -282,4 +282,4 @@ if (faults.length > 0) {
   console.error(faults.join('\n'))
   process.exit(1)
 }
-await writeResult('main-job', rows, 'npx tsx bench/main-job.ts <zoo> <assets>')
+await writeResult('main-job', rows, `npx tsx bench/main-job.ts <zoo> <assets> ${MODELS.join(',')}`)
