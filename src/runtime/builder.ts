@@ -1,6 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { createRequire } from 'node:module'
-import { setPriority } from 'node:os'
+import { getPriority, setPriority } from 'node:os'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { BlockscaleError } from '../base/index.ts'
 import type { BuilderJob, BuilderReply, BuilderRequest } from './builder-process.ts'
@@ -21,7 +21,7 @@ export class Builder {
   #next = 1
   #closed = false
 
-  /** @param niceness 0 for what a request waits for, up to 19 for what nobody waits for */
+  /** @param niceness above that of this process: 0 for what a request waits for, up to 19 for what nobody waits for */
   constructor(niceness: number) {
     this.#niceness = niceness
   }
@@ -59,7 +59,7 @@ export class Builder {
       serialization: 'advanced',
     })
     try {
-      if (child.pid) setPriority(child.pid, this.#niceness)
+      if (child.pid) setPriority(child.pid, Math.min(19, getPriority() + this.#niceness))
     } catch {
       // Not allowed everywhere; then it runs as others do.
     }
