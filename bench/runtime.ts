@@ -285,9 +285,11 @@ const assets = process.env.BLOCKSCALE_ASSETS ?? fileURLToPath(new URL('../../sha
 if (!existsSync(assets)) throw new Error('set BLOCKSCALE_ASSETS to the folder of models and pictures')
 const folder = mkdtempSync(join(tmpdir(), 'bench-runtime-'))
 const rows: ResultRow[] = []
-const show = (row: ResultRow) => {
+/** Kept after each row, so that a run that is stopped has not been for nothing. */
+const show = async (row: ResultRow) => {
   rows.push(row)
   console.log(JSON.stringify(row))
+  if (parts.length === 0) await writeResult('runtime', rows)
 }
 const zoo = process.env.BLOCKSCALE_ZOO
 const pictures = join(assets, 'images', 'imagenet-calibration')
@@ -298,18 +300,17 @@ try {
   if (['gears', 'swap', 'load', 'cold'].some(wants)) {
     for (const name of NAMES) models.push(await prepare(folder, assets, name))
   }
-  if (wants('gears')) for (const model of models) show(await gears(folder, model))
-  if (wants('swap')) for (const model of models) show(await swaps(model))
-  if (wants('cold')) for (const model of models) show(await cold(folder, model))
+  if (wants('gears')) for (const model of models) await show(await gears(folder, model))
+  if (wants('swap')) for (const model of models) await show(await swaps(model))
+  if (wants('cold')) for (const model of models) await show(await cold(folder, model))
   if (zoo !== undefined) {
     if (wants('cold')) {
       cpSync(zoo, join(folder, 'zoo'), { recursive: true })
-      show(coldRuntime(join(folder, 'zoo'), zooModels[0]!, picture))
+      await show(coldRuntime(join(folder, 'zoo'), zooModels[0]!, picture))
     }
-    if (wants('trace')) for (const row of await trace(zoo, zooModels)) show(row)
+    if (wants('trace')) for (const row of await trace(zoo, zooModels)) await show(row)
   } else console.log('trace and cold-runtime are left out: $BLOCKSCALE_ZOO is not set')
-  if (wants('load')) for (const row of await load(folder, models.slice(0, 3))) show(row)
+  if (wants('load')) for (const row of await load(folder, models.slice(0, 3))) await show(row)
 } finally {
   rmSync(folder, { recursive: true })
 }
-if (parts.length === 0) console.log(await writeResult('runtime', rows))

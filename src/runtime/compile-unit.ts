@@ -18,8 +18,8 @@ const WORTH_IT = 0.9
 /**
  * Compiles a block for this machine in every way that could be best, measures them, and leaves the fastest in `to`.
  *
- * 'all' computes in ONNX Runtime's blocked layout inside, 'blocked' also at the borders given, 'extended' in the plain layout, which is
- * faster for some small or odd shapes.
+ * 'all' computes in ONNX Runtime's blocked layout inside, 'blocked' also at the borders given; where borders are plain, 'extended', which
+ * computes in the plain layout, is faster for some odd shapes.
  *
  * @param inputs shapes on which to measure; where a size is not known, nothing is measured and the first way is taken
  */
@@ -45,19 +45,18 @@ export async function compileUnit(
       ways.push({ form, path, session: await openCompiled(path) })
     }
     if (isBlocked) {
-      // Where a border cannot be blocked through and through, the reordering stands beside the other forms.
-      await add('blocked', (path) => blocked(bytes, path, borders, scratch)).catch(() => {})
-    }
-    if (ways.length === 0) await add('all', (path) => reordered(bytes, path, borders, 'all', scratch))
-    await add('extended', (path) => reordered(bytes, path, borders, 'extended', scratch)).catch(() => {})
-    const feeds = feedsOf(inputs)
-    const times =
-      feeds &&
-      quickest(
-        ways.map(({ session }) => session),
-        feeds,
+      // Where a border cannot be blocked through and through, a reordering stands at it.
+      await add('blocked', (path) => blocked(bytes, path, borders, scratch)).catch(() =>
+        add('all', (path) => reordered(bytes, path, borders, scratch)),
       )
-    for (const { session } of ways) await session.release()
+    } else {
+      await add('all', (path) => optimised(bytes, path, 'all'))
+      await add('extended', (path) => optimised(bytes, path, 'extended')).catch(() => {})
+    }
+    const feeds = feedsOf(inputs)
+    const sessions = ways.map(({ session }) => session)
+    const times = feeds && sessions.length > 1 ? quickest(sessions, feeds) : undefined
+    for (const session of sessions) await session.release()
     const best = times?.[1] !== undefined && times[1] < WORTH_IT * times[0]! ? ways[1]! : ways[0]!
     await rename(best.path, to)
     return best.form
@@ -83,21 +82,23 @@ export const openCompiled = (path: string): Promise<Session> =>
   openSession(path, { memoryMapped: true, optimization: 'disabled' })
 
 async function blocked(bytes: Uint8Array, to: string, borders: BlockedBorders, scratch: string): Promise<void> {
-  const optimised = await optimise(writeModel(withProbes(readModel(bytes), borders)), 'all', scratch)
-  await save(withoutProbes(optimised, borders), to)
+  const graph = await optimisedGraph(writeModel(withProbes(readModel(bytes), borders)), scratch)
+  await save(withoutProbes(graph, borders), to)
 }
 
-async function reordered(bytes: Uint8Array, to: string, borders: BlockedBorders, level: Level, scratch: string) {
-  if (borders.inputs.size + borders.outputs.size > 0) {
-    await save(withReorders(await optimise(bytes, level, scratch), borders), to)
-  } else await (await openSession(bytes, { saveOptimizedTo: to, optimization: level })).release()
+async function reordered(bytes: Uint8Array, to: string, borders: BlockedBorders, scratch: string): Promise<void> {
+  await save(withReorders(await optimisedGraph(bytes, scratch), borders), to)
+}
+
+async function optimised(bytes: Uint8Array, to: string, level: Level): Promise<void> {
+  await (await openSession(bytes, { saveOptimizedTo: to, optimization: level })).release()
 }
 
 /** The optimised graph, to be changed by hand. */
-async function optimise(bytes: Uint8Array, level: Level, scratch: string): Promise<Model> {
-  const path = `${scratch}.${level}.onnx`
+async function optimisedGraph(bytes: Uint8Array, scratch: string): Promise<Model> {
+  const path = `${scratch}.onnx`
   try {
-    await (await openSession(bytes, { saveOptimizedTo: path, optimization: level })).release()
+    await optimised(bytes, path, 'all')
     return readModel(await readFile(path))
   } finally {
     await rm(path, { force: true })
