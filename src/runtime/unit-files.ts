@@ -197,7 +197,9 @@ export class UnitFiles {
   ): Promise<{ path: string; bytes: number }> {
     const { zoo, device } = this.#options
     const as = unitFile(file, borders)
-    return this.#once(as.sha256, async () => {
+    // Who waits for a file does not wait for the unhurried process that makes it already: both may make it, and one result is kept.
+    const hurry = builder === this.#options.builder ? '' : ' in the background'
+    return this.#once(`${as.sha256}${hurry}`, async () => {
       const found = await this.#find(device, as)
       if (found) return found
       const ports = block.inputs.map((value) => portOf(value, true))
