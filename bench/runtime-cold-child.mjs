@@ -16,7 +16,11 @@ const zeros = () =>
 if (way === 'original') {
   const ort = await import('onnxruntime-node')
   startedAt = performance.now()
-  const session = await ort.InferenceSession.create(files[0], { intraOpNumThreads: 1, interOpNumThreads: 1 })
+  const session = await ort.InferenceSession.create(files[0], {
+    intraOpNumThreads: 1,
+    interOpNumThreads: 1,
+    logSeverityLevel: 4,
+  })
   const given = Object.entries(zeros()).map(([name, { type, data, dims }]) => [name, new ort.Tensor(type, data, dims)])
   await session.run(Object.fromEntries(given))
 } else if (way === 'runtime') {
