@@ -2,11 +2,9 @@ import { readFile, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { type Command, Option } from 'commander'
 import { BlockscaleError, modelId } from '../base/index.ts'
-import { openSession } from '../engine/index.ts'
-import { readModel } from '../onnx/index.ts'
-import { fusePolished, fuseToBytes, originalChoices } from '../pipeline/index.ts'
+import { fusePolished, fuseToBytes, lookApart, originalChoices } from '../pipeline/index.ts'
 import type { Size } from '../profiles/index.ts'
-import { firstInput, guessCard, type ModelCard } from '../tasks/index.ts'
+import { firstInput, type ModelCard } from '../tasks/index.ts'
 import { type Choices, type FoundModel, findModel, type Manifest, openZoo, readPolish, type Zoo } from '../zoo/index.ts'
 import { type Chosen, parseChoices, readPlanFile } from './plan-file.ts'
 
@@ -119,25 +117,6 @@ export async function naming<T>(file: string, work: Promise<T>): Promise<T> {
 }
 
 async function unbuilt(found: FoundModel): Promise<Subject> {
-  const original = await readFile(found.file)
-  const card = found.card ?? (await naming(found.file, guessedCard(found.id, original))).card
-  return { model: found.id, card, size: firstInput(card).size, original }
-}
-
-/**
- * A card from what a graph says, with everything that was guessed.
- *
- * @throws BlockscaleError MODEL_NOT_ONNX, MODEL_UNSUPPORTED
- */
-export async function guessedCard(id: string, file: Uint8Array): Promise<ReturnType<typeof guessCard>> {
-  const { graph } = readModel(file)
-  const session = await openSession(file) // refuses with ONNX Runtime's own reason what cannot run here
-  await session.release()
-  const facts = (values: typeof graph.inputs) =>
-    values.map(({ name, fact }) => ({
-      name,
-      type: fact?.type ?? ('float32' as const),
-      dims: fact?.dims?.map((dim) => dim ?? undefined),
-    }))
-  return guessCard(id, facts(graph.inputs), facts(graph.outputs))
+  const { card } = await naming(found.file, lookApart(found))
+  return { model: found.id, card, size: firstInput(card).size, original: await readFile(found.file) }
 }

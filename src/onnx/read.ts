@@ -34,6 +34,7 @@ export function readModel(bytes: Uint8Array): Model {
   if (!proto.graph || (proto.graph.node ?? []).length === 0) {
     throw new BlockscaleError('MODEL_NOT_ONNX', 'the file holds no ONNX graph')
   }
+  refuseOtherFiles(proto)
   const opsets = new Map<string, number>()
   for (const { domain, version } of proto.opsetImport ?? []) {
     // Some exporters list a domain twice; ONNX Runtime takes the last.
@@ -54,6 +55,29 @@ export function readModel(bytes: Uint8Array): Model {
     producer: [proto.producerName, proto.producerVersion].filter(Boolean).join(' '),
     metadata: new Map((proto.metadataProps ?? []).map(({ key, value }) => [key ?? '', value ?? ''])),
     functions: proto.functions ?? [],
+  }
+}
+
+/**
+ * Tensors can name another file for their data, and they can sit where we do not read: in functions, lists of tensors,
+ * sparse tensors. ONNX Runtime would open what they name.
+ */
+function refuseOtherFiles(part: unknown): void {
+  const rest = [part]
+  for (let each = rest.pop(); each !== undefined; each = rest.pop()) {
+    const tensor = each as TensorProto
+    if (tensor.dataLocation === 1 || (tensor.externalData ?? []).length > 0) {
+      throw new BlockscaleError(
+        'MODEL_UNSUPPORTED',
+        `tensor ${tensor.name || '(unnamed)'} keeps its data in another file`,
+        'save the model with its weights inside (onnx.save without save_as_external_data)',
+      )
+    }
+    for (const value of Object.values(each as object)) {
+      if (Array.isArray(value)) {
+        if (typeof value[0] === 'object' && !ArrayBuffer.isView(value[0])) for (const item of value) rest.push(item)
+      } else if (typeof value === 'object' && value !== null && !ArrayBuffer.isView(value)) rest.push(value)
+    }
   }
 }
 
@@ -156,13 +180,6 @@ function readTensor(proto: TensorProto): Tensor {
     throw new BlockscaleError(
       'MODEL_UNSUPPORTED',
       `tensor ${name} has data type ${proto.dataType}, which is not handled`,
-    )
-  }
-  if (proto.dataLocation === 1 || (proto.externalData ?? []).length > 0) {
-    throw new BlockscaleError(
-      'MODEL_UNSUPPORTED',
-      `tensor ${name} keeps its data in another file`,
-      'save the model with its weights inside (onnx.save without save_as_external_data)',
     )
   }
   const dims = proto.dims ?? []

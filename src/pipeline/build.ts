@@ -4,11 +4,12 @@ import { recipes as allRecipes, type Recipe } from '../blocks/index.ts'
 import { openProfiles, thisDevice } from '../profiles/index.ts'
 import type { Skipped } from '../tasks/index.ts'
 import type { FoundModel, Manifest, Zoo } from '../zoo/index.ts'
+import { prepareApart } from './apart.ts'
 import { fitCombinations } from './combine.ts'
 import { Crew } from './crew.ts'
 import type { Evaluation } from './evaluate.ts'
 import { type BuildState, type MadeBlocks, makeAll } from './make.ts'
-import { ends, prepareModel } from './prepare.ts'
+import { ends } from './prepare.ts'
 import { lossesOf, measurementsOf, profileAt, withoutDominated } from './profile.ts'
 import { inputSizes } from './sizes.ts'
 import { openSplits, type PictureSource } from './splits.ts'
@@ -56,7 +57,7 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
   const progress = options.progress ?? silentProgress
   const recipes = options.recipes ?? allRecipes
   progress.step('read and cut')
-  const prepared = await prepareModel(found, options.blocks)
+  const prepared = await prepareApart(found, options.blocks)
   const source: PictureSource = { images: options.images, validation: options.validation, folder: found.folder }
   const splits = await openSplits(prepared.card, source)
   for (const note of prepared.notes) progress.note(note)

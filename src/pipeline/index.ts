@@ -1,3 +1,4 @@
+export { type ApartLimits, lookApart, prepareApart } from './apart.ts'
 export { type BuildOptions, type BuildReport, build } from './build.ts'
 export { descendantOf, keyOf, originalChoices } from './choices.ts'
 export { Crew } from './crew.ts'

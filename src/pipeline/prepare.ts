@@ -39,6 +39,8 @@ const TOLERANCE = 1e-3
 /**
  * Reads a model and cuts it into blocks. The stitched blocks are run against the file that came in.
  *
+ * A file from outside is opened through `prepareApart`, which does this in a process of its own.
+ *
  * @throws BlockscaleError MODEL_NOT_ONNX, MODEL_UNSUPPORTED, MODEL_CARD_INVALID; GRAPH_INVALID when the stitched blocks
  *   differ from the original
  */
@@ -48,9 +50,7 @@ export async function prepareModel(found: FoundModel, blocks?: number): Promise<
   // Refuses with ONNX Runtime's own reason what cannot run here, before any work is done.
   const session = await openSession(file)
   await session.release()
-  const guess = found.card
-    ? undefined
-    : guessCard(found.id, ports(original.graph.inputs), ports(original.graph.outputs))
+  const guess = found.card ? undefined : guessFrom(found.id, original)
   const card = found.card ?? guess?.card
   if (!card) throw new BlockscaleError('MODEL_CARD_INVALID', `${found.file} has no model card`)
   checkCard(card, original, found.file)
@@ -89,6 +89,10 @@ export function ends(model: Model, name: string): Parameters<typeof compose>[1] 
   }
   return { name, inputs: model.graph.inputs.map(known), outputs: model.graph.outputs.map(known) }
 }
+
+/** A card from what a graph says. @throws BlockscaleError MODEL_UNSUPPORTED when an input is no picture */
+export const guessFrom = (id: string, { graph }: Model): ReturnType<typeof guessCard> =>
+  guessCard(id, ports(graph.inputs), ports(graph.outputs))
 
 const ports = (values: Model['graph']['inputs']): Parameters<typeof guessCard>[1] =>
   values.map(({ name, fact }) => ({

@@ -2,10 +2,11 @@ import { access, copyFile, mkdir, readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Command } from 'commander'
 import { BlockscaleError, sha256 } from '../../base/index.ts'
+import { lookApart } from '../../pipeline/index.ts'
 import { findModel } from '../../zoo/index.ts'
 import { withExamples, withJson } from '../options.ts'
 import type { Shell } from '../shell.ts'
-import { guessedCard, naming } from '../subject.ts'
+import { naming } from '../subject.ts'
 import { writeOut } from '../write-out.ts'
 
 /** `blockscale init` */
@@ -20,9 +21,10 @@ export function addInit(program: Command, shell: Shell): void {
       if (!path.toLowerCase().endsWith('.onnx')) {
         throw new BlockscaleError('USAGE', `"${path}" is no .onnx file`, 'name the file of a network')
       }
-      const { id, file } = await findModel(path)
+      const found = await findModel(path)
+      const { id, file } = found
+      const { card, guessed } = await naming(file, lookApart(found))
       const bytes = await readFile(file)
-      const { card, guessed } = await naming(file, guessedCard(id, bytes))
       const folder = options.out ?? dirname(file)
       const target = join(folder, 'model.json')
       if (!options.force && (await exists(target))) {
