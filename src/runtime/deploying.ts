@@ -1,6 +1,7 @@
 import { asBlockscaleError, BlockscaleError, type Clock, type Log } from '../base/index.ts'
 import type { Plan } from '../optimizer/index.ts'
-import type { Manifest } from '../zoo/index.ts'
+import type { Manifest, Zoo } from '../zoo/index.ts'
+import { Damage, DescendantDamaged } from './damage.ts'
 import type { Conditions } from './decide.ts'
 import { PlanInfeasible } from './infeasible.ts'
 import type { Planned, Planner } from './planner.ts'
@@ -14,6 +15,7 @@ import { least, type ModelWish, type Wishes, wishesByModel } from './wishes.ts'
 
 export interface DeployingOptions {
   readonly stage: Stage
+  readonly zoo: Zoo
   readonly planner: Planner
   readonly files: UnitFiles
   readonly records: Records
@@ -37,6 +39,9 @@ function slowed(wish: ModelWish, { slowdown }: Conditions): ModelWish {
   }
 }
 
+/** A plan with everything that it chose, found whole. */
+type PlannedWhole = Planned & { readonly drafts: readonly Target[] }
+
 const NOTHING: Plan = { status: 'optimal', solveMs: 0, models: [], binding: [] }
 
 /** Keeps what is live in agreement with what is wished for: plans, swaps, and shifts gear when a plan stays. One change at a time. */
@@ -55,6 +60,7 @@ export class Deploying {
   readonly #unfusable = new Set<string>()
   /** choices for which better weights were looked for */
   readonly #polished = new Set<string>()
+  readonly #damage = new Damage()
   #closed = false
   swaps = { count: 0, failed: 0, ms: 0, bytes: 0 }
 
@@ -85,7 +91,7 @@ export class Deploying {
   change(wanted: (now: Wishes) => Wishes, why: string, keep?: (wishes: Wishes) => Promise<void>): Promise<Change> {
     return this.#inTurn(async () => {
       const wishes = wanted(this.#wishes)
-      const planned = await this.#solve(wishes)
+      const planned = await this.#solveWhole(wishes)
       const { plan } = planned
       if (plan.status === 'infeasible') {
         this.#options.tell({ kind: 'infeasible', plan, why })
@@ -113,12 +119,12 @@ export class Deploying {
     return this.#inTurn(async () => {
       const before = this.#conditions
       this.#conditions = conditions
-      let planned = await this.#solve(this.#wishes)
+      let planned = await this.#solveWhole(this.#wishes)
       const short = planned.plan.infeasible
       if (short?.constraint === 'memory') {
         this.#options.tell({ kind: 'limit', limit: 'memory', has: short.has, needs: short.needs, why })
         this.#conditions = { ...conditions, memoryBytes: short.needs }
-        planned = await this.#solve(this.#wishes)
+        planned = await this.#solveWhole(this.#wishes)
       }
       if (planned.plan.status === 'infeasible') {
         this.#conditions = before
@@ -161,7 +167,27 @@ export class Deploying {
       workers: this.#options.workers,
       current,
       objective,
+      isDamaged: (model, block, descendant) => this.#damage.has(model, block, descendant),
     })
+  }
+
+  /** Solves, and solves again without what turns out to be damaged, until everything that the plan chose is found whole. */
+  async #solveWhole(wishes: Wishes): Promise<PlannedWhole> {
+    const { zoo, log, tell } = this.#options
+    await this.#damage.lookAgain(zoo)
+    for (;;) {
+      const planned = await this.#solve(wishes)
+      if (planned.plan.status === 'infeasible') return { ...planned, drafts: [] }
+      try {
+        return { ...planned, drafts: await this.#targets(planned) }
+      } catch (error) {
+        if (!(error instanceof DescendantDamaged)) throw error
+        const { model, block, descendant, message } = error
+        this.#damage.note(error)
+        log.error({ model, block, descendant, message }, 'a descendant is damaged; plans go without it')
+        tell({ kind: 'damaged', model, block, descendant, why: message })
+      }
+    }
   }
 
   /** What was wished for, as far as the device allows it. */
@@ -170,12 +196,11 @@ export class Deploying {
     return { memoryBytes: least(budget.memoryBytes, memoryBytes), cores: least(budget.cores, cores) }
   }
 
-  async #deploy(planned: Planned, wishes: Wishes, why: string): Promise<SwapReport | null> {
+  async #deploy(planned: PlannedWhole, wishes: Wishes, why: string): Promise<SwapReport | null> {
     const { stage, records, tell, clock } = this.#options
     const started = clock.monotonic()
-    const { plan } = planned
+    const { plan, drafts } = planned
     const limitBytes = this.#within(wishes.budget).memoryBytes
-    const drafts = await this.#targets(planned)
     const from = this.#planId === '' ? null : this.#planId
     if (from === null && drafts.length === 0) return null
     if (from !== null && this.#isLive(drafts)) {

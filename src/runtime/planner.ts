@@ -16,6 +16,8 @@ export interface PlanRequest {
   /** what is live, so that a swap is only made for a gain */
   readonly current: ReadonlyMap<string, Current>
   readonly objective?: Problem['objective']
+  /** descendants that cannot be loaded: plans go without them */
+  readonly isDamaged?: ((model: string, block: string, descendant: string) => boolean) | undefined
 }
 
 /** A plan with what is needed to load it. */
@@ -27,7 +29,7 @@ export interface Planned {
 }
 
 export interface Planner {
-  /** An infeasible plan is an answer. @throws BlockscaleError MODEL_UNKNOWN, ZOO_DAMAGED, PROBLEM_INVALID */
+  /** An infeasible plan is an answer. @throws BlockscaleError MODEL_UNKNOWN, PROBLEM_INVALID; ZOO_DAMAGED, also when no descendant of a block is whole */
   plan(request: PlanRequest): Promise<Planned>
   close(): Promise<void>
 }
@@ -50,14 +52,15 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Plan
   const solver = startSolver()
   const fitted = new Fitted(store, device)
   return {
-    async plan({ wishes, budget, workers, current, objective }) {
+    async plan({ wishes, budget, workers, current, objective, isDamaged = () => false }) {
       const profiled = new Map<string, Profiled>()
       for (const wish of wishes) profiled.set(wish.model, await profiledModel(zoo, fitted, wish.model))
       const solve = async (landing: ReadonlyMap<string, number>) => {
         const candidates = new Map<string, Candidate>()
         for (const wish of wishes) {
           const { model } = wish
-          candidates.set(model, candidate(profiled.get(model)!, wish, current.get(model), landing.get(model)))
+          const whole = (block: string, descendant: string) => !isDamaged(model, block, descendant)
+          candidates.set(model, candidate(profiled.get(model)!, wish, current.get(model), landing.get(model), whole))
         }
         const plan = await solver.solve({
           memoryBytes: budget.memoryBytes,
@@ -118,6 +121,7 @@ function candidate(
   wish: ModelWish,
   current: Current | undefined,
   expectedLoss: number | undefined,
+  isWhole: (block: string, descendant: string) => boolean,
 ): Candidate {
   const here = sizes.find(({ size }) => size.join() === current?.inputSize.join())
   const problem = problemModel(wish.model, sizes, {
@@ -126,16 +130,39 @@ function candidate(
     rate: wish.rate,
     minQuality: wish.minQuality,
     expectedLoss,
-    ...(current && here && isStillThere(manifest, current.choices)
+    ...(current && here && isStillThere(manifest, current.choices, isWhole)
       ? { current: { size: here.id, choices: current.choices as Choices } }
       : {}),
   })
-  return { manifest, problem, sizes }
+  return { manifest, problem: ofWhole(problem, isWhole), sizes }
 }
 
-/** After a new build the descendants in place may be gone; then there is nothing to stay with. */
-const isStillThere = (manifest: Manifest, choices: Readonly<Record<string, string>>): boolean =>
-  manifest.blocks.every((block) => block.descendants.some(({ id }) => id === choices[block.id]))
+/** The problem without the descendants that cannot be loaded. */
+function ofWhole(problem: ProblemModel, isWhole: (block: string, descendant: string) => boolean): ProblemModel {
+  const wholeBlocks = (blocks: NonNullable<ProblemModel['blocks']>) =>
+    blocks.map((block) => {
+      const choices = block.choices.filter(({ id }) => isWhole(block.id, id))
+      if (choices.length > 0) return { ...block, choices }
+      const message = `every descendant of block ${block.id} of ${problem.id} is damaged`
+      throw new BlockscaleError('ZOO_DAMAGED', message, `Build it again with \`blockscale build ${problem.id}\`.`)
+    })
+  const { blocks, variants } = problem
+  return {
+    ...problem,
+    ...(blocks ? { blocks: wholeBlocks(blocks) } : {}),
+    ...(variants ? { variants: variants.map((each) => ({ ...each, blocks: wholeBlocks(each.blocks) })) } : {}),
+  }
+}
+
+/** After a new build the descendants in place may be gone, or damaged since; then there is nothing to stay with. */
+const isStillThere = (
+  manifest: Manifest,
+  choices: Readonly<Record<string, string>>,
+  isWhole: (block: string, descendant: string) => boolean,
+): boolean =>
+  manifest.blocks.every((block) =>
+    block.descendants.some(({ id }) => id === choices[block.id] && isWhole(block.id, id)),
+  )
 
 /** The plan's figures as the predictors give them: the solver's own are in the scale of the losses. */
 function described(planned: PlannedModel, { sizes }: Candidate): PlannedModel {

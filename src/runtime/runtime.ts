@@ -78,6 +78,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   const records = new Records(store, log)
   const deploying = new Deploying({
     stage,
+    zoo,
     planner,
     files: new UnitFiles({ zoo, builder, background, device: device.key }),
     records,

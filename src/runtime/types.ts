@@ -196,6 +196,14 @@ type Happening =
     }
   | { readonly kind: 'budget'; readonly budget: Budget }
   | { readonly kind: 'engine-replaced'; readonly core: number; readonly why: string; readonly requests: number }
+  | {
+      /** a file of the zoo is not as it was written; plans go without it */
+      readonly kind: 'damaged'
+      readonly model: string
+      readonly block: string
+      readonly descendant: string
+      readonly why: string
+    }
   | { readonly kind: 'decision'; readonly decision: 'replan' | 'hold'; readonly why: string }
 
 /** Something that happened, with its time in milliseconds since the epoch. */

@@ -13,6 +13,7 @@ import {
 } from '../zoo/index.ts'
 import type { BlockedBorders } from './blocked-layout.ts'
 import type { Builder } from './builder.ts'
+import { DescendantDamaged } from './damage.ts'
 import { bordersOf, eligibleValues, type Layout, PLAIN, readLayout, unitFile } from './layout.ts'
 import { choicesOf, type Unit } from './unit.ts'
 
@@ -52,7 +53,7 @@ export class UnitFiles {
     this.#options = options
   }
 
-  /** @throws BlockscaleError PLAN_INVALID, ZOO_DAMAGED, MODEL_UNSUPPORTED */
+  /** @throws DescendantDamaged; BlockscaleError PLAN_INVALID, MODEL_UNSUPPORTED */
   async chain(manifest: Manifest, chosen: readonly ChosenDescendant[], size: Size): Promise<Unit[]> {
     const layout = await this.#layout(manifest)
     return Promise.all(
@@ -60,7 +61,13 @@ export class UnitFiles {
         const choice = chosen.find((each) => each.block === block.id)
         const descendant = descendantOf(manifest, block, choice?.descendant)
         const borders = bordersOf(block, layout)
-        const { path, bytes } = await this.#compiled(manifest, block, descendant.file, borders)
+        const { path, bytes } = await this.#compiled(manifest, block, descendant.file, borders).catch(
+          (error: BlockscaleError) => {
+            if (error.code !== 'ZOO_DAMAGED') throw error
+            const { id, file } = descendant
+            throw new DescendantDamaged({ model: manifest.model, block: block.id, descendant: id, file }, error)
+          },
+        )
         const base = isBaseSize(manifest, size)
         return {
           key: unitFile(descendant.file, borders).sha256,

@@ -45,6 +45,8 @@ export function deviceCache(folder: string, verifier: Verifier, keys: () => Prom
         await compile(temporary)
         const { size } = await stat(temporary)
         const sum = `${size} ${await sha256OfFile(temporary)}\n`
+        // Whatever is in the way, also a folder; it was found not to be what was written.
+        for (const old of [`${path}.sum`, path]) await rm(old, { recursive: true, force: true })
         await writing(path, () => rename(temporary, path))
         await writeWhole(`${path}.sum`, sum)
       } finally {

@@ -43,7 +43,7 @@ describe('a model that is opened in a process of its own', () => {
 
   test('that fills the memory is stopped, and this process is not', async () => {
     const found = await given('bomb', changed('a value that grows without measure'))
-    const refused = { code: 'MODEL_UNSUPPORTED', message: expect.stringMatching(/took more than 400\.0 MB of memory/) }
+    const refused = { code: 'MODEL_UNSUPPORTED', message: expect.stringMatching(/took more than 400\.00 MB of memory/) }
     await expect(lookApart(found, { memoryBytes: 400e6, timeMs: 60_000 })).rejects.toMatchObject(refused)
   })
 
