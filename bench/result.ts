@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { cpus, loadavg, release, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { writeFileAtomic } from '../src/base/index.ts'
+import { resultsPage, resultsPagePath } from './results-page.ts'
 
 /** One line of a benchmark's table: names to numbers, words or small lists. */
 export type ResultRow = Readonly<Record<string, unknown>>
@@ -52,7 +53,7 @@ export function resultFacts(command: string): ResultFacts {
 }
 
 /**
- * Writes `bench/results/<name>.json`: the facts of this run and its rows.
+ * Writes `bench/results/<name>.json`, the facts of this run and its rows, and docs/results.md anew.
  *
  *     await writeResult('optimizer', rows) // → 'bench/results/optimizer.json'
  *
@@ -69,6 +70,7 @@ export async function writeResult(
   const file = `bench/results/${name}.json`
   const facts = resultFacts(command)
   await writeFileAtomic(`${root}${file}`, `${JSON.stringify({ name, ...facts, ...more, rows }, null, 2)}\n`)
+  await writeFileAtomic(resultsPagePath, await resultsPage())
   return file
 }
 

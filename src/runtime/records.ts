@@ -4,6 +4,7 @@ import type { DecisionRecord, ProfileStore } from '../profiles/index.ts'
 import type { Choices } from '../zoo/index.ts'
 import type { Budget, SwapReport } from './types.ts'
 
+/** The oldest rows are deleted after so many writes, and at the start: the database stays bounded whatever is written most. */
 const TIDY_EVERY = 500
 
 /**
@@ -16,7 +17,7 @@ export class Records {
   readonly #log: Log
   readonly #numbers = new Map<string, number>()
   #unsaved = 0
-  #sinceTidied = 0
+  #sinceTidied = TIDY_EVERY
 
   constructor(store: ProfileStore, log: Log) {
     this.#store = store
@@ -71,9 +72,6 @@ export class Records {
           why: report.why,
         })
       }
-      if (++this.#sinceTidied < TIDY_EVERY) return
-      this.#sinceTidied = 0
-      this.#store.retain()
     })
   }
 
@@ -85,6 +83,10 @@ export class Records {
 
   #try<T>(write: () => T): T | undefined {
     try {
+      if (++this.#sinceTidied > TIDY_EVERY) {
+        this.#sinceTidied = 0
+        this.#store.retain()
+      }
       return write()
     } catch (error) {
       this.#log.warn({ error: (error as Error).message }, 'the profile database could not be written')

@@ -22,6 +22,10 @@ const formats: Readonly<Record<string, () => Sharp>> = {
   'lossless webp with alpha': () => canvas().webp({ lossless: true }),
 }
 
+/** One of each format, undamaged. */
+export const wholePictures = (): Promise<Uint8Array[]> =>
+  Promise.all(Object.values(formats).map(async (make) => new Uint8Array(await make().toBuffer())))
+
 type Damage = (bytes: Buffer, random: () => number) => Buffer
 const place = (bytes: Buffer, random: () => number) => Math.floor(random() * bytes.length)
 

@@ -2,8 +2,7 @@ import { request as send } from 'node:http'
 import { connect } from 'node:net'
 import fc, { type Arbitrary } from 'fast-check'
 import { WebSocket } from 'ws'
-import { type BrokenPicture, brokenPictures } from './broken-pictures.ts'
-import { pictureOf } from './serving.ts'
+import { type BrokenPicture, brokenPictures, wholePictures } from './broken-pictures.ts'
 
 /** One request as it goes over the wire. */
 export interface FuzzedRequest {
@@ -59,7 +58,7 @@ const junk: Arbitrary<unknown> = fc.oneof(
 /** Requests for every operation that the document names: mostly as it says, and wrong in one or more ways. */
 export async function requests(document: OpenApi, models: readonly FuzzedModel[]): Promise<Arbitrary<FuzzedRequest>> {
   const broken = await brokenPictures()
-  const whole = [await pictureOf('jpeg'), await pictureOf('png'), await pictureOf('webp')]
+  const whole = await wholePictures()
   const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({ method, path, operation })),
   )

@@ -1,0 +1,95 @@
+/** What a benchmark asks, the published figure that it answers, and what makes the two different. */
+export interface Published {
+  readonly title: string
+  readonly asks: string
+  readonly published: string
+  readonly differs: string
+}
+
+const LEGODNN = 'LegoDNN (Han et al., MobiCom 2021, arXiv 2112.09852)'
+
+const answers: readonly (readonly [start: string, Published])[] = [
+  [
+    'frontier',
+    {
+      title: 'Quality at equal limits',
+      asks: 'The best mix of descendants for each limit of latency or of weights, measured as one fused graph on pictures that nothing else has seen.',
+      published: `${LEGODNN}: up to 31.74 % better accuracy than whole-model scaling at equal limits.`,
+      differs:
+        'there, descendants are pruned and trained for 65 epochs and compared with filter pruning, distillation and compression of whole models; here they are pruned with a least-squares refit and quantised, without training, and the row to compare with is the original. Descendants that lose to others everywhere are not offered.',
+    },
+  ],
+  [
+    'build',
+    {
+      title: 'The offline stage, and the number of models',
+      asks: 'How long a build takes, what it takes of the memory, and how many models its blocks can be combined to (`options`, for one input size).',
+      published: `${LEGODNN}: 5 to 8 blocks give 1,296 to 279,936 times more model sizes than whole-model scaling; a rerun by one of its users trained the blocks of VGG16 for 4 h 06 min on a GPU.`,
+      differs:
+        'there, each block beyond the first is a factor of six; here kinds differ (int8, pruned, both), dominated ones are dropped, and the share of `options` that is worth having is what the frontier shows. Built on two CPU cores.',
+    },
+  ],
+  [
+    'prediction',
+    {
+      title: 'Predicted against measured combinations',
+      asks: 'How far the prediction of a random combination is from its measurement, on pictures and combinations that it was not fitted on.',
+      published: `the public code of ${LEGODNN} predicts with the mean loss in three surroundings; no error is published.`,
+      differs: 'its profile is measured on the test pictures; here no picture is in both sets.',
+    },
+  ],
+  [
+    'optimizer',
+    {
+      title: 'Solver times',
+      asks: 'How long a plan takes, and how far from the proven bound it is.',
+      published: `${LEGODNN}, rerun by one of its users: 87 ms for 30 binary variables, one model, with CBC as a process of its own.`,
+      differs:
+        'here several models share memory and cores and one of several input sizes is chosen as well; glpk.js in a thread, with a decomposition of our own.',
+    },
+  ],
+  [
+    'runtime',
+    {
+      title: 'The cost of cutting, of scaling and of starting',
+      asks: 'Fused and chained blocks against the uncut network; a swap of blocks against loading the whole model, in time, CPU time and bytes; traces of changing budgets; the first answer after a start.',
+      published: `${LEGODNN}: 71.07 % less energy of scaling than whole-model scaling; a user's rerun: swaps of 3.6 to 22.9 ms for 0 to 38 MB, and the sum of blocks 46 % above the whole model. Cold start: NNV12 (arXiv 2206.07446), up to 15.2 times faster on CPUs.`,
+      differs:
+        'there, weights are copied into a PyTorch module on a Jetson or a phone; here compiled blocks are mapped from disk, the comparison is with loading the same whole model through the same engine, and energy is not reported by the machine.',
+    },
+  ],
+  [
+    'http',
+    {
+      title: 'What the service adds',
+      asks: 'Latency, throughput and overload over HTTP against the engine alone.',
+      published: 'none: LegoDNN has no service.',
+      differs: 'goals of our own stand in the columns `goal…`.',
+    },
+  ],
+  [
+    'tasks',
+    {
+      title: 'Real networks through our pre-processing and decoding',
+      asks: 'Whether the answers of original networks are as good as they should be; `expected` is what other code measured on pictures of the same kind.',
+      published: 'the accuracies of the networks’ authors are on other, larger sets of pictures.',
+      differs: 'few pictures: read differences below three points as noise.',
+    },
+  ],
+  [
+    'trainer',
+    {
+      title: 'Training steps',
+      asks: 'A training step as one ONNX graph against a forward run, and a network trained from scratch.',
+      published: 'none; where a row names PyTorch, that was measured on the same pictures and kind of machine.',
+      differs: 'ONNX Runtime has no training operators in this build: gradients are ordinary nodes.',
+    },
+  ],
+]
+
+export function publishedFor(name: string): Published {
+  const found = answers.find(([start]) => name.startsWith(start))?.[1]
+  if (!found) return { title: name, asks: '', published: 'none.', differs: 'there is nothing to compare with.' }
+  const rest = name.replace(/^[a-z]+-?/, '')
+  return rest === '' ? found : { ...found, title: `${found.title}: ${rest}` }
+}
