@@ -81,9 +81,19 @@ export class Residents {
     outputs: readonly PortFact[],
   ): Promise<Shapes | undefined> {
     const keys = chain.map(({ key }) => key)
-    const mark = [...keys, ...inputs.map(({ dims }) => dims.join('x'))].join(' ')
+    // The same file at another place of a model is another matter.
+    const mark = JSON.stringify([keys, inputs, outputs])
     if (this.#checked.has(mark)) return undefined
-    const shapes = await this.#engines[core]!.check(keys, inputs, outputs)
+    const shapes = await this.#engines[core]!.check(keys, inputs, outputs).catch((error: BlockscaleError) => {
+      if (error.code !== 'TENSOR_INVALID') throw error
+      const where = chain
+        .map(({ block, descendant }) => (block ? `${block}/${descendant}` : 'the fused graph'))
+        .join(', ')
+      throw new BlockscaleError(
+        'GRAPH_INVALID',
+        `what was loaded does not fit its borders (${where}): ${error.message}`,
+      )
+    })
     this.#checked.add(mark)
     return shapes
   }

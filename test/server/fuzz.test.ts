@@ -15,7 +15,13 @@ it('random requests to every route: never a 5xx but 503', async () => {
   for (const status of [200, 400, 404]) expect(statuses.get(status), `${status}`).toBeGreaterThan(0)
 })
 
+it('HEAD of the events is answered, where it waited for the end of a stream', async () => {
+  const response = await fetch(`${service.url}/v1/events`, { method: 'HEAD' })
+  expect([response.status, response.headers.get('content-type')]).toEqual([200, 'text/event-stream; charset=utf-8'])
+})
+
 it('a hundred kinds of broken pictures: read, or refused as what they are', async () => {
+  await service.runtime.load(CLASSIFIER)
   const pictures = await brokenPictures()
   expect(pictures.length).toBeGreaterThanOrEqual(100)
   for (const { how, bytes } of pictures) {

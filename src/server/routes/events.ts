@@ -26,12 +26,13 @@ export function eventRoutes(service: Service): Route[] {
         if (listeners >= service.limits.streams) {
           throw new BlockscaleError('OVERLOADED', `${listeners} clients listen to events already`)
         }
-        listeners++
         response.writeHead(200, {
           'Content-Type': 'text/event-stream; charset=utf-8',
           'Cache-Control': 'no-store',
           'X-Accel-Buffering': 'no',
         })
+        if (request.method === 'HEAD') return void response.end()
+        listeners++
         const send = (text: string): void => {
           response.write(text)
           if (response.writableLength > MAX_WAITING_BYTES) response.destroy()
