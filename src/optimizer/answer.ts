@@ -1,4 +1,4 @@
-import { type Program, SWAP_WEIGHT, variantsOf } from './compile.ts'
+import { type Program, placesOf, swapWeights, variantsOf } from './compile.ts'
 import { fromSteps, type Scale } from './exact.ts'
 import type { Config } from './price.ts'
 import type { Infeasible, Plan, PlannedModel, ProblemBlock, ProblemModel } from './problem.ts'
@@ -18,6 +18,7 @@ interface Sums {
   readonly latencyMs: number
   readonly memoryBytes: number
   readonly swapMs: number
+  readonly swapBytes: number
 }
 
 /** The plan that a search found, in the order and the units of the problem. */
@@ -30,10 +31,7 @@ export function planOf(program: Program, found: Found, duals: Float64Array, solv
       model,
       source,
       picked,
-      sums: sumsOf(
-        program,
-        picked.map((pick) => pick),
-      ),
+      sums: sumsOf(program, source, picked),
       config: found.configs[m]!,
     }
   })
@@ -62,6 +60,7 @@ export function planOf(program: Program, found: Found, duals: Float64Array, solv
   )
   const cores = rows.reduce((sum, row) => sum + ((row.source.rate ?? 0) * row.sums.latencyMs) / 1000, 0)
   const swapMs = rows.reduce((sum, row) => sum + row.sums.swapMs, 0)
+  const swapBytes = rows.reduce((sum, row) => sum + row.sums.swapBytes, 0)
   const hasCurrent = problem.models.some((model) => blocksOf(model).some((block) => block.current !== undefined))
   const objective = objectiveOf(program, rows)
   const bound = Math.min(objective, boundOf(program, found, objective))
@@ -73,7 +72,7 @@ export function planOf(program: Program, found: Found, duals: Float64Array, solv
     gap,
     solveMs,
     models,
-    totals: { memoryBytes, cores: tidy(cores), ...(hasCurrent ? { swapMs } : {}) },
+    totals: { memoryBytes, cores: tidy(cores), ...(hasCurrent ? { swapMs: tidy(swapMs), swapBytes } : {}) },
     binding: bindingOf(program, found, duals, rows),
   }
 }
@@ -88,9 +87,9 @@ type Row = { readonly source: ProblemModel; readonly sums: Sums; readonly model:
 
 function objectiveOf(program: Program, rows: readonly Row[]): number {
   const { problem, goal } = program
-  const swapWeight = problem.swapWeight ?? (goal.kind === 'quality' ? SWAP_WEIGHT : 0)
+  const weights = swapWeights(problem, goal)
   const value = rows.reduce((sum, { source, sums }) => {
-    const swap = swapWeight * sums.swapMs
+    const swap = weights.ms * sums.swapMs + weights.byte * sums.swapBytes
     switch (goal.kind) {
       case 'latency':
         return sum + sums.latencyMs + swap
@@ -115,11 +114,8 @@ function boundOf(program: Program, found: Found, objective: number): number {
   const { kind } = program.goal
   if (found.cost - found.lower <= 1e-12 * Math.abs(found.cost)) return objective
   if (kind !== 'latency' && kind !== 'memory' && kind !== 'cpu') return found.lower
-  const steps = program.problem.swapWeight
-    ? found.lower
-    : kind === 'cpu'
-      ? found.lower - 0.5
-      : Math.ceil(found.lower - 0.5)
+  const { ms, byte } = swapWeights(program.problem, program.goal)
+  const steps = ms > 0 || byte > 0 ? found.lower : kind === 'cpu' ? found.lower - 0.5 : Math.ceil(found.lower - 0.5)
   return (
     steps / { latency: program.latency.factor, memory: program.memory.factor, cpu: 1000 * program.latency.factor }[kind]
   )
@@ -169,7 +165,9 @@ export function pickedOf(program: Program, m: number, config: Config): Picked[] 
   return picked
 }
 
-function sumsOf(program: Program, picked: readonly Picked[]): Sums {
+function sumsOf(program: Program, source: ProblemModel, picked: readonly Picked[]): Sums {
+  const inPlace = placesOf(variantsOf(source))
+  const loaded = picked.filter(({ block, choice }) => inPlace(block, choice))
   const total = (value: (choice: Picked['choice']) => number) =>
     picked.reduce((sum, { choice }) => sum + value(choice), 0)
   const steps = (scale: Scale, value: (choice: Picked['choice']) => number) =>
@@ -183,11 +181,8 @@ function sumsOf(program: Program, picked: readonly Picked[]): Sums {
     loss: amount(program.loss, (choice) => choice.loss),
     latencyMs: amount(program.latency, (choice) => choice.latencyMs),
     memoryBytes: amount(program.memory, (choice) => choice.memoryBytes),
-    swapMs: picked.reduce(
-      (sum, { block, choice }) =>
-        sum + (block.current === undefined || block.current === choice.id ? 0 : (choice.swapMs ?? 0)),
-      0,
-    ),
+    swapMs: loaded.reduce((sum, { choice }) => sum + (choice.swapMs ?? 0), 0),
+    swapBytes: loaded.reduce((sum, { choice }) => sum + choice.memoryBytes, 0),
   }
 }
 

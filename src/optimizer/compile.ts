@@ -9,6 +9,12 @@ export type { Goal, ModelProgram, Program, VariantProgram } from './program.ts'
 export const SWAP_WEIGHT = 1e-4
 export const UTILISATION = 0.9
 
+/** What a millisecond and a byte of swapping are worth. */
+export const swapWeights = ({ swapWeight, swapWeightPerMB = 0 }: Problem, goal: Goal) => ({
+  ms: swapWeight ?? (goal.kind === 'quality' ? SWAP_WEIGHT : 0),
+  byte: swapWeightPerMB / 1e6,
+})
+
 export const goalOf = (problem: Problem): Goal => ({ kind: problem.objective ?? 'quality' })
 
 export interface Variant {
@@ -47,6 +53,7 @@ export function compile(problem: Problem, goal: Goal = goalOf(problem)): Program
       loss: lossLimit < Number.POSITIVE_INFINITY,
     }
     const variants = variantsOf(model)
+    const inPlace = placesOf(variants)
     return {
       id: model.id,
       index,
@@ -57,7 +64,7 @@ export function compile(problem: Problem, goal: Goal = goalOf(problem)): Program
       variants: inOrderOfId(variants).map((v) => ({
         index: v,
         id: variants[v]!.id,
-        ...compileBlocks(variants[v]!.blocks, scales, matters, costs.of(model)),
+        ...compileBlocks(variants[v]!.blocks, scales, matters, costs.of(model), inPlace),
       })),
     }
   })
@@ -69,9 +76,27 @@ export function compile(problem: Problem, goal: Goal = goalOf(problem)): Program
   return { problem, goal, latency, memory, loss, costStep: costs.step, memoryLimit, coreLimits, loadOfCore, models }
 }
 
-type CostOf = (choice: ProblemChoice, current: string | undefined) => number
+/** Whether a choice of a block would have to be loaded in place of what is there. */
+export type Loads = (block: ProblemBlock, choice: ProblemChoice) => boolean
 
-function compileBlocks(blocks: readonly ProblemBlock[], scales: Scales, matters: Matters, costOf: CostOf) {
+/** Nothing in place anywhere: nothing is swapped. A variant with nothing in place, beside one with something, is loaded whole. */
+export function placesOf(variants: readonly Variant[]): Loads {
+  const placed = variants.map(({ blocks }) => blocks.some(({ current }) => current !== undefined))
+  if (!placed.includes(true)) return () => false
+  const whole = new Set(variants.flatMap(({ blocks }, v) => (placed[v] ? [] : blocks)))
+  return (block, choice) => whole.has(block) || (block.current !== undefined && block.current !== choice.id)
+}
+
+/** @param loads whether the choice would have to be loaded */
+type CostOf = (choice: ProblemChoice, loads: boolean) => number
+
+function compileBlocks(
+  blocks: readonly ProblemBlock[],
+  scales: Scales,
+  matters: Matters,
+  costOf: CostOf,
+  inPlace: Loads,
+) {
   const order = inOrderOfId(blocks)
   const size = blocks.reduce((sum, block) => sum + block.choices.length, 0)
   const start = new Int32Array(blocks.length + 1)
@@ -84,12 +109,12 @@ function compileBlocks(blocks: readonly ProblemBlock[], scales: Scales, matters:
   ]
   let end = 0
   order.forEach((b, position) => {
-    const { choices, current } = blocks[b]!
+    const { choices } = blocks[b]!
     const from = end
     for (const c of inOrderOfId(choices)) {
       const one = choices[c]!
       choice[end] = c
-      cost[end] = costOf(one, current)
+      cost[end] = costOf(one, inPlace(blocks[b]!, one))
       latency[end] = toSteps(scales.latency, one.latencyMs)
       memory[end] = toSteps(scales.memory, one.memoryBytes)
       loss[end] = toSteps(scales.loss, one.loss)
@@ -121,9 +146,9 @@ interface Costs {
 }
 
 function costsOf(problem: Problem, goal: Goal, scales: Scales): Costs {
-  const swapWeight = problem.swapWeight ?? (goal.kind === 'quality' ? SWAP_WEIGHT : 0)
-  const swap = (choice: ProblemChoice, current: string | undefined) =>
-    current === undefined || current === choice.id ? 0 : swapWeight * (choice.swapMs ?? 0)
+  const weights = swapWeights(problem, goal)
+  const swap = (choice: ProblemChoice, loads: boolean) =>
+    loads ? weights.ms * (choice.swapMs ?? 0) + weights.byte * choice.memoryBytes : 0
   const latency = (choice: ProblemChoice) => toSteps(scales.latency, choice.latencyMs)
   const memory = (choice: ProblemChoice) => toSteps(scales.memory, choice.memoryBytes)
   const loss = (choice: ProblemChoice) => toSteps(scales.loss, choice.loss)
@@ -133,16 +158,16 @@ function costsOf(problem: Problem, goal: Goal, scales: Scales): Costs {
     case 'quality':
       return qualityCosts(problem, swap)
     case 'latency':
-      return { step: 0, of: () => (c, current) => latency(c) + share * loss(c) + swap(c, current) * swapSteps.latency }
+      return { step: 0, of: () => (c, loads) => latency(c) + share * loss(c) + swap(c, loads) * swapSteps.latency }
     case 'memory':
-      return { step: 0, of: () => (c, current) => memory(c) + share * loss(c) + swap(c, current) * swapSteps.memory }
+      return { step: 0, of: () => (c, loads) => memory(c) + share * loss(c) + swap(c, loads) * swapSteps.memory }
     case 'cpu':
       return {
         step: 0,
         of:
           ({ rate = 0 }) =>
-          (c, current) =>
-            rate * latency(c) + share * loss(c) + swap(c, current) * swapSteps.cpu,
+          (c, loads) =>
+            rate * latency(c) + share * loss(c) + swap(c, loads) * swapSteps.cpu,
       }
     case 'latencyOf':
       return { step: 1, of: ({ id }) => (id === goal.model ? latency : () => 0) }
@@ -152,20 +177,21 @@ function costsOf(problem: Problem, goal: Goal, scales: Scales): Costs {
 }
 
 /** Weighted losses; where all are whole multiples of a step, plans of different quality differ by at least that. */
-function qualityCosts(problem: Problem, swap: (choice: ProblemChoice, current: string | undefined) => number): Costs {
+function qualityCosts(problem: Problem, swap: CostOf): Costs {
   const of =
     ({ weight = 1 }: ProblemModel): CostOf =>
-    (choice, current) =>
-      weight * choice.loss + swap(choice, current)
+    (choice, loads) =>
+      weight * choice.loss + swap(choice, loads)
   const values: number[] = []
   let total = 0
   for (const model of problem.models) {
     const cost = of(model)
+    const inPlace = placesOf(variantsOf(model))
     for (const { blocks } of variantsOf(model)) {
-      for (const { choices, current } of blocks) {
+      for (const block of blocks) {
         let most = 0
-        for (const choice of choices) {
-          const value = cost(choice, current)
+        for (const choice of block.choices) {
+          const value = cost(choice, inPlace(block, choice))
           values.push(value)
           most = Math.max(most, Math.abs(value))
         }
@@ -192,7 +218,8 @@ function greatestDivisor(a: number, b: number): number {
  */
 function lossShare(problem: Problem, goal: Goal, scales: Scales): number {
   if (goal.kind !== 'latency' && goal.kind !== 'memory' && goal.kind !== 'cpu') return 0
-  if (problem.swapWeight) return 0
+  const { ms, byte } = swapWeights(problem, goal)
+  if (ms > 0 || byte > 0) return 0
   return scales.totalLoss > 0 ? 0.2 / (scales.totalLoss * scales.loss.factor) : 0
 }
 
@@ -254,6 +281,7 @@ const loadRateOf = (scale: Scale, rate: number): number => (scale.exact ? toStep
 
 /** Rates with up to three decimals as whole numbers; others as they are, for loads are compared with a tolerance. */
 function wholeRates(rates: readonly number[]): Scale {
-  const scale = scaleFor(rates, Math.max(0, ...rates), 3)
+  const most = rates.reduce((a, b) => Math.max(a, b), 0)
+  const scale = scaleFor(rates, most, 3)
   return scale.exact ? scale : { factor: 1, exact: false }
 }

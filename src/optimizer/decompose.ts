@@ -32,6 +32,12 @@ export interface Outcome {
   readonly leastLatency: Float64Array
 }
 
+/** While no plan is known, the search goes on for so long after its deadline: a problem with a plan must not seem to have none. */
+const GRACE_MS = 2000
+
+export const isLate = (deadline: number, hasPlan: boolean): boolean =>
+  performance.now() > (hasPlan ? deadline : deadline + GRACE_MS)
+
 /** Relative gap at which a plan counts as optimal. */
 const ENOUGH = 1e-4
 
@@ -58,7 +64,7 @@ export function decompose(program: Program, rows: Rows, options: DecomposeOption
   const standing = new Standing(program, rows, pool, cutoff)
   const reached = () =>
     target !== undefined && ((standing.best !== undefined && standing.cost <= target) || standing.lower > target)
-  const stop = () => standing.isSettled() || reached() || performance.now() > deadline
+  const stop = () => standing.isSettled() || reached() || isLate(deadline, standing.best !== undefined)
   const outcome = (lower: number): Outcome => ({
     configs: standing.best,
     cost: standing.cost,
@@ -79,8 +85,13 @@ export function decompose(program: Program, rows: Rows, options: DecomposeOption
   if (!free) return none()
   standing.offer(free.map(({ config }) => config))
   if (pool?.plan) standing.offer(pool.plan)
+  if (!standing.isSettled() && !reached()) {
+    // However little time there is: what uses least proves that there is no plan, or is one.
+    const lightest = standing.addLightest()
+    if (!lightest) return none()
+    for (const configs of lightest) standing.offerImproved(configs)
+  }
   if (!stop()) {
-    if (!standing.addLightest()) return none()
     seed(standing, free, pool?.duals)
     if (!generate(standing, stop)) return none()
   }

@@ -1,3 +1,4 @@
+export { type FrontierAxis, type FrontierPoint, frontier, type OptimizerFrontier } from './frontier.ts'
 export { MAX_CHOICES, parseProblem } from './parse.ts'
 export * from './problem.ts'
 export { createSolver, type SolveOptions, type Solver, solve } from './solve.ts'

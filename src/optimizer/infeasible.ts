@@ -90,7 +90,7 @@ function firstBroken(problem: Problem, model: ProblemModel, limits: readonly Lim
       ...model,
       maxLatencyMs: limit.kind === 'latency' ? model.maxLatencyMs : undefined,
       minQuality: limit.kind === 'quality' ? model.minQuality : undefined,
-      rate: limit.kind === 'rate' ? model.rate : undefined,
+      rate: limit.kind === 'rate' || limit.kind === 'cores' ? model.rate : undefined,
     })
     if (!fitsAlone(only, only.models[0]!)) return least(only, limit, search)
   }
@@ -208,7 +208,7 @@ function leastLatency(problem: Problem, id: string, search: Search) {
 }
 
 function leastOf(problem: Problem, goal: Goal, search: Search) {
-  const program = compile({ ...problem, swapWeight: 0 }, goal)
+  const program = compile({ ...problem, swapWeight: 0, swapWeightPerMB: 0 }, goal)
   const { found } = search(program)
   if (!found) return undefined
   const { configs, cost, lower } = found

@@ -44,7 +44,7 @@ export function leastCores(problem: Problem, search: Search): Infeasible | undef
 
 /** What all models together load at least, in cores, if work could be split as one likes. */
 function leastLoad(problem: Problem, search: Search): { readonly cores: number; readonly exact: boolean } | undefined {
-  const program = compile({ ...problem, cores: undefined, swapWeight: 0 }, { kind: 'cpu' })
+  const program = compile({ ...problem, cores: undefined, swapWeight: 0, swapWeightPerMB: 0 }, { kind: 'cpu' })
   const { found } = search(program)
   if (!found) return undefined
   const load = program.models.reduce(
@@ -59,7 +59,7 @@ function leastLoad(problem: Problem, search: Search): { readonly cores: number; 
 
 /** How many cores a plan on at most `cores` needs; undefined when there is none. */
 function coresUsed(problem: Problem, cores: number, search: Search): number | undefined {
-  const program = compile({ ...problem, cores, swapWeight: 0 }, { kind: 'cpu' })
+  const program = compile({ ...problem, cores, swapWeight: 0, swapWeightPerMB: 0 }, { kind: 'cpu' })
   const { found } = search(program, Number.MAX_VALUE)
   if (!found) return undefined
   const last = Math.ceil(cores) - 1

@@ -8,6 +8,7 @@ export const MAX_CHOICES = 250_000
 const MAX_MS = 1e9
 const MAX_BYTES = 2 ** 50
 const MAX_NUMBER = 1e9
+const MAX_CORES = 4096
 
 const OBJECTIVES = ['quality', 'latency', 'memory', 'cpu'] as const
 
@@ -34,13 +35,14 @@ export function parseProblem(json: unknown): Problem {
   }
   const problem: Problem = {
     memoryBytes: optional(root.memoryBytes, 'memoryBytes', 0, MAX_BYTES),
-    cores: optional(root.cores, 'cores', 0, 1e6),
+    cores: optional(root.cores, 'cores', 0, MAX_CORES),
     utilisation: optional(root.utilisation, 'utilisation', 0, 1),
     placement,
     models,
     objective: objective as Problem['objective'],
     timeLimitMs: optional(root.timeLimitMs, 'timeLimitMs', 0, MAX_MS),
     swapWeight: optional(root.swapWeight, 'swapWeight', 0, MAX_BYTES),
+    swapWeightPerMB: optional(root.swapWeightPerMB, 'swapWeightPerMB', 0, MAX_BYTES),
   }
   if (problem.utilisation === 0) fail('utilisation', 'must be greater than 0 and at most 1')
   if (problem.timeLimitMs === 0) fail('timeLimitMs', 'must be greater than 0')

@@ -1,7 +1,7 @@
 import { seededRandom, shuffled } from '../base/index.ts'
 import { assignments, everyAssignment } from './assign.ts'
 import type { Program } from './compile.ts'
-import { type DecomposeOptions, decompose, isEnough, type Outcome } from './decompose.ts'
+import { type DecomposeOptions, decompose, isEnough, isLate, type Outcome } from './decompose.ts'
 import { type Enumerated, enumerate } from './enumerate.ts'
 import { fillCore, joinCores, type Menu } from './fill-cores.ts'
 import { pack } from './pack.ts'
@@ -130,7 +130,7 @@ class Placement {
 
   isDone(): boolean {
     const { target, deadline } = this.options
-    if (this.lower === Number.POSITIVE_INFINITY || performance.now() > deadline) return true
+    if (this.lower === Number.POSITIVE_INFINITY || isLate(deadline, this.best !== undefined)) return true
     if (!this.best) return false
     if (target !== undefined && this.best.cost <= target) return true
     if (this.best.cost - this.lower <= 1e-12 * Math.abs(this.best.cost)) return true

@@ -17,6 +17,8 @@ export interface Problem {
    * `current`. Unless given: 1e-4 (loss) for the objective 'quality', 0 for the others.
    */
   readonly swapWeight?: number | undefined
+  /** The same for each megabyte (10^6 bytes) of the blocks that would be loaded; 0 unless given. */
+  readonly swapWeightPerMB?: number | undefined
 }
 
 export interface ProblemModel {
@@ -35,7 +37,10 @@ export interface ProblemModel {
 
 export interface ProblemBlock {
   readonly id: string
-  /** the descendant in place now, for the swap term */
+  /**
+   * The descendant in place now, for the swap term. Where one variant of a model has blocks in place, another one, of which
+   * none is, would be loaded whole.
+   */
   readonly current?: string | undefined
   readonly choices: readonly ProblemChoice[]
 }
@@ -67,8 +72,9 @@ export interface Totals {
   readonly memoryBytes: number
   /** Σ rate · latency: cores that are busy */
   readonly cores: number
-  /** time to load the blocks that differ from `current`; only where the problem names a `current` */
+  /** time to load the blocks that differ from `current`, and their bytes; only where the problem names a `current` */
   readonly swapMs?: number | undefined
+  readonly swapBytes?: number | undefined
 }
 
 /** Which limit cannot be kept, and the least value with which it could (in the limit's own unit). */

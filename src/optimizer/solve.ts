@@ -21,6 +21,8 @@ export interface Solver {
 
 /** Time after which the best plan so far is the answer, unless the problem says otherwise. */
 const TIME_LIMIT_MS = 5000
+/** What each search for a limit that would do gets at least, when that time is over. */
+const LEAST_MS = 50
 
 /**
  * The best plan of a problem.
@@ -55,8 +57,9 @@ function solveWarm(json: Problem, { nearest, warm }: SolveOptions): { plan: Plan
     const next = keepWarm(program, { ...outcome.pool, plan: found.configs })
     return { plan: planOf(program, found, outcome.duals, elapsed()), warm: next }
   }
+  const until = performance.now() + TIME_LIMIT_MS
   const any = (other: Program, target?: number) =>
-    search(other, { target, deadline: performance.now() + TIME_LIMIT_MS })
+    search(other, { target, deadline: Math.max(until, performance.now() + LEAST_MS) })
   const { infeasible, relaxed } = explain(problem, any)
   const answer: Plan = {
     status: 'infeasible',
@@ -67,7 +70,7 @@ function solveWarm(json: Problem, { nearest, warm }: SolveOptions): { plan: Plan
   }
   if (!nearest) return { plan: answer, warm: undefined }
   const nearby = compile(relaxed)
-  const near = search(nearby, { deadline: performance.now() + TIME_LIMIT_MS })
+  const near = search(nearby, { deadline: Math.max(until, performance.now() + TIME_LIMIT_MS / 5) })
   if (!near.found) return { plan: answer, warm: undefined }
   const { status: _, bound: __, gap: ___, ...plan } = planOf(nearby, near.found, near.outcome.duals, elapsed())
   return { plan: { ...plan, ...answer, models: plan.models, solveMs: elapsed() }, warm: undefined }

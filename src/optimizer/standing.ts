@@ -112,19 +112,28 @@ export class Standing {
     return priced
   }
 
-  /** The configurations that use least of each row; false when even they break one, so that no plan can keep it. */
-  addLightest(): boolean {
+  /**
+   * The configurations that use least memory, and those that use least time; undefined when even they break a row, so that no
+   * plan can keep it.
+   */
+  addLightest(): Config[][] | undefined {
     const { program, rows } = this
-    const least = (m: number, prices: Prices): number => {
-      const { config, lower } = price(program.models[m]!, prices, true)!
-      this.keep(m, config)
-      return lower
+    const least = (m: number, prices: Prices): Priced => {
+      const priced = price(program.models[m]!, prices, true)!
+      this.keep(m, priced.config)
+      return priced
     }
+    const lightest: Config[][] = [[], []]
     program.models.forEach((_, m) => {
-      if (rows.memory >= 0) this.leastMemory[m] = least(m, { cost: 0, memory: 1, latency: 0 })
-      if (rows.loads[m]!.length > 0) this.leastLatency[m] = least(m, { cost: 0, memory: 0, latency: 1 })
+      const small = rows.memory >= 0 ? least(m, { cost: 0, memory: 1, latency: 0 }) : undefined
+      const fast = rows.loads[m]!.length > 0 ? least(m, { cost: 0, memory: 0, latency: 1 }) : undefined
+      if (small) this.leastMemory[m] = small.lower
+      if (fast) this.leastLatency[m] = fast.lower
+      const any = small ?? fast ?? least(m, { cost: 1, memory: 0, latency: 0 })
+      lightest[0]![m] = (small ?? any).config
+      lightest[1]![m] = (fast ?? any).config
     })
-    return rows.limits.every((limit, r) => this.leastUse(r) <= limit)
+    return rows.limits.every((limit, r) => this.leastUse(r) <= limit) ? lightest : undefined
   }
 
   /** No plan uses less of a row than this. */

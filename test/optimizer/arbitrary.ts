@@ -55,10 +55,17 @@ function model(index: number, most: number, choices: number): fc.Arbitrary<Probl
 }
 
 /** Problems small enough to try every plan, with every kind of limit, variants, swaps, ties and zeros. */
-export const smallProblem: fc.Arbitrary<Problem> = fc.integer({ min: 1, max: 3 }).chain((n) =>
+export const smallProblem: fc.Arbitrary<Problem> = fc
+  .integer({ min: 1, max: 3 })
+  .chain((n) => problemOf(n, n === 3 ? 2 : 3, n === 3 ? 3 : 4))
+
+/** Of the same kinds, with far too many plans to try them all. */
+export const mediumProblem: fc.Arbitrary<Problem> = fc.integer({ min: 2, max: 5 }).chain((n) => problemOf(n, 6, 6))
+
+const problemOf = (n: number, blocks: number, choices: number): fc.Arbitrary<Problem> =>
   fc.record({
-    models: fc.tuple(...Array.from({ length: n }, (_, m) => model(m, n === 3 ? 2 : 3, n === 3 ? 3 : 4))),
-    memoryBytes: fc.option(fc.integer({ min: 0, max: 1500 * n }), { nil: undefined, freq: 3 }),
+    models: fc.tuple(...Array.from({ length: n }, (_, m) => model(m, blocks, choices))),
+    memoryBytes: fc.option(fc.integer({ min: 0, max: 500 * blocks * n }), { nil: undefined, freq: 3 }),
     cores: fc.option(fc.constantFrom(0.3, 0.5, 1, 1, 1.25, 2, 2, 2.5, 3), { nil: undefined, freq: 2 }),
     utilisation: fc.option(fc.constantFrom(0.25, 0.5, 0.7, 1), { nil: undefined }),
     objective: fc.constantFrom(
@@ -70,5 +77,6 @@ export const smallProblem: fc.Arbitrary<Problem> = fc.integer({ min: 1, max: 3 }
       'cpu' as const,
     ),
     swapWeight: fc.option(fc.constantFrom(0, 0.001, 0.01), { nil: undefined }),
-  }),
-)
+    swapWeightPerMB: fc.option(fc.constantFrom(1, 20), { nil: undefined, freq: 3 }),
+    placement: fc.constantFrom('pinned' as const, undefined, 'shared' as const),
+  })

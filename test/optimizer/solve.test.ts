@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type Plan, type Problem, parseProblem, solve, startSolver } from '../../src/optimizer/index.ts'
+import { instance, KINDS } from '../../bench/optimizer-instances.ts'
+import { createSolver, type Plan, type Problem, solve } from '../../src/optimizer/index.ts'
 import { smallProblem } from './arbitrary.ts'
 import { broken, exhaustive } from './exhaustive.ts'
 import { relaxed } from './relaxed.ts'
@@ -60,6 +61,64 @@ describe('small problems with every kind of limit, variants, swaps, rates, ties'
     )
   })
 
+  test('measured numbers with all their digits give the plan that round ones give', () => {
+    const third = 1 / 3
+    const blocksOf = (blocks: Problem['models'][number]['blocks']) =>
+      blocks?.map((block) => ({
+        ...block,
+        choices: block.choices.map((one) => ({ ...one, latencyMs: one.latencyMs * third })),
+      }))
+    fc.assert(
+      fc.property(smallProblem, (problem) => {
+        const round: Problem = { ...problem, objective: 'quality' }
+        const measured: Problem = {
+          ...round,
+          models: problem.models.map((model) => ({
+            ...model,
+            rate: model.rate && model.rate * 3,
+            maxLatencyMs: model.maxLatencyMs === undefined ? undefined : model.maxLatencyMs * third,
+            blocks: blocksOf(model.blocks),
+            variants: model.variants?.map((variant) => ({ ...variant, blocks: blocksOf(variant.blocks)! })),
+          })),
+        }
+        const [a, b] = [solve(round), solve(measured)]
+        expect(b.status).toBe(a.status)
+        return a.objective === undefined || near(a.objective, b.objective!)
+      }),
+      { numRuns: RUNS / 5 },
+    )
+  })
+
+  test('what an earlier solve left changes no answer', () => {
+    const solver = createSolver()
+    fc.assert(
+      fc.property(smallProblem, fc.array(fc.integer({ min: 0, max: 4000 }), { maxLength: 4 }), (problem, budgets) => {
+        for (const memoryBytes of [problem.memoryBytes, ...budgets]) {
+          const changed = { ...problem, memoryBytes }
+          const [warm, cold] = [solver.solve(changed), solve(changed)]
+          expect(warm.status).toBe(cold.status)
+          if (cold.objective !== undefined) expect(near(warm.objective!, cold.objective)).toBe(true)
+          expect(warm.infeasible).toEqual(cold.infeasible)
+        }
+      }),
+      { numRuns: RUNS / 5 },
+    )
+  })
+
+  test('asked for, the plan that breaks the named limits by the least, and is best among those', () => {
+    fc.assert(
+      fc.property(smallProblem, (problem) => {
+        const plan = solve(problem, { nearest: true })
+        if (!plan.infeasible || plan.infeasible.proven === false) return
+        const eased = relaxed(problem, plan.infeasible)
+        expect(plan.models.length).toBe(problem.models.length)
+        expect(broken(eased, plan)).toEqual([])
+        expect(near(plan.objective!, exhaustive(eased)!)).toBe(true)
+      }),
+      { numRuns: RUNS / 3 },
+    )
+  })
+
   test('where nothing fits, the limit that is named would do at the value that is named, and just below it would not', () => {
     let tried = 0
     fc.assert(
@@ -79,41 +138,35 @@ describe('small problems with every kind of limit, variants, swaps, rates, ties'
   })
 })
 
-const problem = (change: object = {}): unknown => ({
-  memoryBytes: 1000,
-  models: [
-    { id: 'm', quality: 0.9, blocks: [{ id: 'b', choices: [{ id: 'd', loss: 0, latencyMs: 1, memoryBytes: 10 }] }] },
-  ],
-  ...change,
-})
+describe('larger problems', () => {
+  const size = { models: 4, blocks: 8, choices: 8 }
 
-describe('problems from outside', () => {
-  test('a good one is taken', () => expect(solve(parseProblem(problem())).status).toBe('optimal'))
-
-  const choice = { id: 'd', loss: 0, latencyMs: 1, memoryBytes: 10 }
-  const model = (blocks: unknown) => ({ models: [{ id: 'm', quality: 0.9, blocks }] })
-  test.each([
-    ['no object', 7, /./],
-    ['no models', problem({ models: [] }), /models/],
-    ['a negative budget', problem({ memoryBytes: -1 }), /memoryBytes/],
-    ['a budget that is no number', problem({ memoryBytes: Number.NaN }), /memoryBytes/],
-    [
-      'an infinite latency',
-      problem(model([{ id: 'b', choices: [{ ...choice, latencyMs: Number.POSITIVE_INFINITY }] }])),
-      /latencyMs/,
-    ],
-    ['a block without choices', problem(model([{ id: 'b', choices: [] }])), /choices/],
-    ['two choices of one name', problem(model([{ id: 'b', choices: [choice, choice] }])), /d/],
-    ['a current choice that is unknown', problem(model([{ id: 'b', current: 'x', choices: [choice] }])), /current|x/],
-    ['a negative memory', problem(model([{ id: 'b', choices: [{ ...choice, memoryBytes: -5 }] }])), /memoryBytes/],
-    ['an unknown objective', problem({ objective: 'beauty' }), /objective/],
-  ])('%s is refused with its place', (_name, json, place) => {
-    expect(() => parseProblem(json)).toThrow(place)
-    try {
-      parseProblem(json)
-    } catch (error) {
-      expect(error).toMatchObject({ code: 'PROBLEM_INVALID' })
+  test.each(KINDS)('%s: no limit is broken, and more of any budget never gives a worse plan', (kind) => {
+    const problem = instance(size, kind, 3)
+    const more: readonly Partial<Problem>[] = [
+      { memoryBytes: Math.floor(problem.memoryBytes! * 1.03) },
+      { cores: problem.cores! + 0.4 },
+      { models: problem.models.map((model) => ({ ...model, maxLatencyMs: model.maxLatencyMs! * 1.05 })) },
+      { placement: 'shared' },
+    ]
+    const before = solve(problem)
+    if (before.status === 'infeasible') return expect(before.infeasible!.needs).toBeGreaterThan(before.infeasible!.has)
+    expect(broken(problem, before)).toEqual([])
+    for (const change of more) {
+      const after = solve({ ...problem, ...change })
+      expect(broken({ ...problem, ...change }, after)).toEqual([])
+      expect(after.bound!).toBeLessThanOrEqual(before.objective! + 1e-9)
+      expect(after.objective!).toBeLessThanOrEqual(before.objective! * (1 + after.gap!) + 1e-9)
     }
+  })
+
+  test('out of time, the answer is a plan that keeps the limits, with an honest bound', () => {
+    const problem = instance({ models: 30, blocks: 16, choices: 16 }, 'correlated', 1)
+    const [hurried, whole] = [solve({ ...problem, timeLimitMs: 1 }), solve(problem)]
+    expect(broken(problem, hurried)).toEqual([])
+    expect(hurried.bound!).toBeLessThanOrEqual(whole.objective! + 1e-9)
+    expect(hurried.objective!).toBeGreaterThanOrEqual(whole.bound! - 1e-9)
+    expect(hurried.status === 'optimal').toBe(hurried.gap! <= 1e-4)
   })
 })
 
@@ -138,12 +191,4 @@ test('one byte less than the best plan needs is not enough, although a solver of
   })
   expect(solve(big(46_743_825)).models[0]?.choices[0]?.descendant).toBe('good')
   expect(solve(big(46_743_824)).models[0]?.choices[0]?.descendant).toBe('small')
-})
-
-test('the solver in a thread answers as the one here', async () => {
-  const solver = startSolver()
-  const given = parseProblem(problem())
-  const [there, here] = [await solver.solve(given), solve(given)]
-  await solver.close()
-  expect({ ...there, solveMs: 0 }).toEqual({ ...here, solveMs: 0 })
 })
