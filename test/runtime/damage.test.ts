@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import type { RuntimeEvent } from '../../src/runtime/index.ts'
-import { answersRightly, type DamagedZoo, expectDetected, openDamagedZoo } from './damaging.ts'
+import { answersRightly, type DamagedZoo, expectDetected, openDamagedZoo, removeBusy } from './damaging.ts'
 
 let folder: string
 let zoo: DamagedZoo
@@ -24,7 +24,7 @@ beforeEach(async () => {
 })
 
 const block = (name: string, descendant: string) => join(zoo.dir, 'one', 'blocks', name, `${descendant}.onnx`)
-const forgetCompiled = () => rm(join(zoo.dir, '.device'), { recursive: true, force: true })
+const forgetCompiled = () => removeBusy(join(zoo.dir, '.device'))
 const chosen = () =>
   zoo.runtime
     .live()

@@ -44,17 +44,21 @@ export async function openDamagedZoo(dir: string): Promise<DamagedZoo> {
       const how = pick(random, file === manifest ? Object.keys(forManifests) : Object.keys(forFiles))
       await { ...forFiles, ...forManifests }[how]!(file, random, [...own, ...cache])
       // A descendant is only asked for where nothing compiled of it is left.
-      if (file.endsWith('.onnx') && random() < 0.8) await rm(join(zoo, '.device'), { recursive: true, force: true })
+      if (file.endsWith('.onnx') && random() < 0.8) await removeBusy(join(zoo, '.device'))
       return { how, file: relative(zoo, file) }
     },
     async mend() {
       await rm(join(zoo, 'one'), { recursive: true, force: true })
-      await rm(join(zoo, '.device'), { recursive: true, force: true })
+      await removeBusy(join(zoo, '.device'))
       await cp(join(kept, 'one'), join(zoo, 'one'), { recursive: true })
       await cp(join(kept, '.device'), join(zoo, '.device'), { recursive: true })
     },
   }
 }
+
+/** A folder into which what is compiled in the background may be written meanwhile. */
+export const removeBusy = (path: string): Promise<void> =>
+  rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 })
 
 async function filesBelow(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => [])
