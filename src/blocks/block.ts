@@ -20,4 +20,6 @@ export interface Descendant {
   readonly kind: 'prune' | 'int8' | 'prune-int8' | 'low-rank' | 'merge' | 'drop'
   readonly parameters: Readonly<Record<string, number | string>>
   readonly model: Model
+  /** recorded shapes of values that the block does not have */
+  readonly added?: ReadonlyMap<string, readonly number[]> | undefined
 }

@@ -1,6 +1,7 @@
 export type { Block, Descendant, Samples } from './block.ts'
 export { analyseChannels, type ChannelGroup, type Channels } from './channels.ts'
 export { analysePruning, type PruneAnalysis, pruneTo } from './descendants/prune.ts'
+export { type IntegerSums, integerSums } from './integer-weights.ts'
 export { type LinearAlgebra, openLinearAlgebra } from './linear.ts'
 export { type Made, type MenuOptions, makeDescendants, type Recipe, recipes, sampleBytes } from './menu.ts'
 export { type ChosenBlock, type PolishedLayer, type PolishOptions, polish } from './polish.ts'

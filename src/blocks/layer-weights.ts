@@ -1,6 +1,7 @@
 import { freshNames, type Graph, int, intAttribute, isOp, type Model, type Node, node, wiring } from '../onnx/index.ts'
 import { floats, isFloat, type Tensor } from '../tensor/index.ts'
-import { quantiseBias, quantiseWeights } from './quantised.ts'
+import { type IntegerSums, integerWeights } from './integer-weights.ts'
+import { quantiseBias } from './quantised.ts'
 
 /** The numbers of a layer, whether they are stored in float or in 8 bits. */
 export interface LayerWeights {
@@ -70,14 +71,14 @@ export function dequantised(graph: Graph, from: Node, axis: number): Tensor<'flo
  * Puts other numbers into a layer in the form in which it stores them: 8-bit weights get new scales, and a 32-bit bias the scale
  * that follows from them.
  *
- * @param weightBits of 8-bit layers
+ * @param sums how the CPU adds the products of 8-bit layers; what is safe on every CPU unless given
  */
 export function writeLayer(
   model: Model,
   layer: Node,
   weights: Tensor<'float32'>,
   bias: Float32Array,
-  weightBits: 7 | 8 = 8,
+  sums: IntegerSums = 'pairs',
 ): Model {
   const { graph } = model
   const before = readLayer(graph, layer)
@@ -96,7 +97,7 @@ export function writeLayer(
     inputs.push(put(`${output}/weights`, weights), put(`${output}/bias`, floats([bias.length], bias)))
   } else {
     const axis = outputAxis(layer)
-    const { stored, scales } = quantiseWeights(weights, axis, weightBits)
+    const { stored, scales } = integerWeights(weights, { axis, sums })
     const zero: Tensor = { type: 'int8', dims: [scales.length], data: new Int8Array(scales.length) }
     const names = [
       put(`${output}/weights/s8`, stored),

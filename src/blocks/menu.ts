@@ -2,14 +2,18 @@ import type { DescendantId } from '../base/index.ts'
 import { macs, weightBytes } from '../onnx/index.ts'
 import { elementCount } from '../tensor/index.ts'
 import type { Block, Descendant, Samples } from './block.ts'
-import { quantise } from './descendants/int8.ts'
-import { analysePruning, PRUNE_LEVELS, type PruneAnalysis, prune, widthsOf } from './descendants/prune.ts'
+import { branchesOf } from './branches.ts'
+import { type Int8Manner, quantise } from './descendants/int8.ts'
+import { analyseRanks, lowRank, RANK_LEVELS } from './descendants/low-rank.ts'
+import { analysePruning, PRUNE_LEVELS, prune, widthsOf } from './descendants/prune.ts'
+import { analyseReplacements, type Replacement, replaceBranches } from './descendants/replace.ts'
+import type { IntegerSums } from './integer-weights.ts'
 import type { LinearAlgebra } from './linear.ts'
 import type { QuantisationRange } from './ranges.ts'
 import { type Verdict, verify } from './verify.ts'
 
 /** What `--recipes` takes. */
-export const recipes = ['prune', 'int8', 'prune-int8'] as const
+export const recipes = ['int8', 'prune', 'prune-int8', 'low-rank', 'merge', 'drop'] as const
 export type Recipe = (typeof recipes)[number]
 
 export interface MenuOptions {
@@ -17,7 +21,8 @@ export interface MenuOptions {
   readonly borders: ReadonlyMap<string, QuantisationRange>
   /** the model's own inputs and outputs among the block's border values */
   readonly ends: ReadonlySet<string>
-  readonly weightBits: 7 | 8
+  /** how the CPU adds 8-bit products */
+  readonly sums: IntegerSums
   /** descendants that exist already, from a build that was interrupted */
   readonly known?: ReadonlySet<string>
   /** asked before each descendant; when it says no, the rest is left out */
@@ -35,8 +40,18 @@ export type Made =
     }
   | { readonly kind: 'dropped'; readonly id: string; readonly why: string }
 
+/** One structure: how it is made in float, and the recipes that want it in float and in integers. */
+interface Structure {
+  readonly id: string
+  readonly float: Recipe
+  readonly int8: Recipe
+  /** a text says why there is none */
+  make(): Promise<Descendant | string>
+}
+
 /**
- * Makes the descendants of one block, the most useful first: int8, then lighter to heavier pruning, each in float and int8.
+ * Makes the descendants of one block, the most useful first: int8, then pruned ones, then those with branches dropped or
+ * merged or layers of lower rank, each in float and in integers. What a sibling beats clearly in everything is not offered.
  *
  * @param samples recorded inputs of the block, from the calibration pictures
  */
@@ -48,78 +63,173 @@ export async function* makeDescendants(
 ): AsyncGenerator<Made> {
   const wants = (recipe: Recipe) => options.recipes.includes(recipe)
   const timeLeft = options.timeLeft ?? (() => true)
-  const known = (id: string) => options.known?.has(id) ?? false
-  const int8 = {
-    borders: options.borders,
-    finalOutputs: options.ends,
-    weightBits: options.weightBits,
-    keepFloat: stems(block, options.ends),
-  }
+  const open = (id: string) => !options.known?.has(id)
   const late = (id: string): Made => ({ kind: 'dropped', id, why: 'no time was left to make it' })
+  const offered: Offer[] = []
+  let manner: Int8Manner | undefined
+  const inIntegers = async (from: Parameters<typeof quantise>[1]) => {
+    const { borders, ends: finalOutputs, sums } = options
+    const made = await quantise(block, from, samples, {
+      borders,
+      finalOutputs,
+      sums,
+      keepFloat: stems(block, options.ends),
+      manner,
+    })
+    manner ??= made?.manner
+    return made
+  }
 
-  if (wants('int8') && !known('int8')) {
+  if (wants('int8') && open('int8')) {
     if (timeLeft()) {
-      const made = await quantise(block, { model: block.model, parameters: {} }, samples, int8)
-      if (made) yield await checked(block, made, samples)
+      const made = await inIntegers({ model: block.model, parameters: {} })
+      if (made) yield await judged(block, made, true, samples, offered)
       else yield { kind: 'dropped', id: 'int8', why: 'it has no layer that can be quantised' }
     } else yield late('int8')
   }
-
-  if (!wants('prune') && !wants('prune-int8')) return
-  const levels = PRUNE_LEVELS.map((keep) => ({ keep, id: `prune${Math.round(100 * (1 - keep))}` }))
-  const open = levels.filter(
-    ({ id }) => (wants('prune') && !known(id)) || (wants('prune-int8') && !known(`${id}-int8`)),
-  )
-  if (open.length === 0) return
-  if (!timeLeft()) {
-    for (const { id } of open) yield late(id)
-    return
-  }
-  const analysis: PruneAnalysis = await analysePruning(block, samples, algebra)
-  if (analysis.channels.groups.length === 0) {
-    yield {
-      kind: 'dropped',
-      id: 'prune',
-      why: 'all its channels are tied to its borders or to operators that mix them',
-    }
-    return
-  }
-  const seen = new Map<string, DescendantId>()
-  for (const { keep, id } of levels) {
+  for (const family of [pruned, dropped, merged, lowRanks]) {
+    if (!family.recipes.some(wants)) continue
     if (!timeLeft()) {
-      yield late(id)
+      yield late(family.recipes[0])
       continue
     }
-    const pruned = await prune(block, samples, analysis, keep, algebra)
-    const twin = pruned && seen.get(widthsOf(pruned))
-    if (!pruned || twin) {
-      yield {
-        kind: 'dropped',
-        id,
-        why: twin ? `it has the same widths as ${twin}` : 'nothing can be removed at this level',
+    const structures = await family.of(block, samples, algebra, (id) => open(id) || open(`${id}-int8`))
+    if (typeof structures === 'string') {
+      if (open(family.recipes[0])) yield { kind: 'dropped', id: family.recipes[0], why: structures }
+      continue
+    }
+    for (const { id, float, int8, make } of structures) {
+      const wanted = [
+        { id, is: wants(float) && open(id) },
+        { id: `${id}-int8`, is: wants(int8) && open(`${id}-int8`) },
+      ] as const
+      if (!wanted.some(({ is }) => is)) continue
+      if (!timeLeft()) {
+        yield late(id)
+        continue
       }
-      continue
-    }
-    seen.set(widthsOf(pruned), pruned.id)
-    if (wants('prune') && !known(id)) yield await checked(block, pruned, samples)
-    if (wants('prune-int8') && !known(`${id}-int8`)) {
-      const made = await quantise(block, pruned, samples, int8)
-      if (made) yield await checked(block, made, samples)
+      const made = await make()
+      if (typeof made === 'string') {
+        yield { kind: 'dropped', id, why: made }
+        continue
+      }
+      if (wanted[0].is) yield await judged(block, made, false, samples, offered)
+      const integers = wanted[1].is ? await inIntegers(made) : undefined
+      if (integers) yield await judged(block, integers, true, samples, offered)
     }
   }
 }
 
-async function checked(block: Block, descendant: Descendant, samples: Samples): Promise<Made> {
-  const quantised = descendant.kind === 'int8' || descendant.kind === 'prune-int8'
-  const verdict = await verify(block, descendant.model, samples, quantised)
-  if (verdict.fault) return { kind: 'dropped', id: descendant.id, why: verdict.fault }
-  return {
-    kind: 'made',
-    descendant,
-    verdict,
-    weightBytes: weightBytes(descendant.model),
-    macs: macs(descendant.model, block.nominal),
-  }
+/** A kind of structures; `open` tells whether one is still wanted, so that nothing is analysed in vain. */
+interface Family {
+  readonly recipes: readonly [Recipe, ...Recipe[]]
+  of(
+    block: Block,
+    samples: Samples,
+    algebra: LinearAlgebra,
+    open: (id: string) => boolean,
+  ): Promise<readonly Structure[] | string>
+}
+
+const pruned: Family = {
+  recipes: ['prune', 'prune-int8'],
+  async of(block, samples, algebra, open) {
+    const levels = PRUNE_LEVELS.map((keep) => ({ keep, id: `prune${Math.round(100 * (1 - keep))}` }))
+    if (!levels.some(({ id }) => open(id))) return []
+    const analysis = await analysePruning(block, samples, algebra)
+    if (analysis.channels.groups.length === 0) {
+      return 'all its channels are tied to its borders or to operators that mix them'
+    }
+    const seen = new Map<string, DescendantId>()
+    return levels.map(({ keep, id }) => ({
+      id,
+      float: 'prune',
+      int8: 'prune-int8',
+      async make() {
+        const made = await prune(block, samples, analysis, keep, algebra)
+        if (!made) return 'nothing can be removed at this level'
+        const twin = seen.get(widthsOf(made))
+        if (twin) return `it has the same widths as ${twin}`
+        seen.set(widthsOf(made), made.id)
+        return made
+      },
+    }))
+  },
+}
+
+/** How many branches may go at once: the one that is missed least, and about half of them. */
+const replacing = (kind: Replacement['kind']): Family => ({
+  recipes: [kind],
+  async of(block, samples, algebra, open) {
+    const most = branchesOf(block).length
+    if (!Array.from({ length: most }, (_, i) => `${kind}${i + 1}`).some(open)) return []
+    const all = await analyseReplacements(block, samples, kind, algebra)
+    const useful = all.filter(({ loss }) => loss < MOST_LOSS)
+    if (useful.length === 0)
+      return `one layer in the place of a branch would ${all.length ? 'miss too much' : 'save nothing'}`
+    const counts = new Set([1, Math.ceil(useful.length / 2), useful.length])
+    return [...counts].map((count) => ({
+      id: `${kind}${count}`,
+      float: kind,
+      int8: kind,
+      make: () => replaceBranches(block, samples, useful.slice(0, count), algebra),
+    }))
+  },
+})
+
+/** Of a layer that misses more of the power of what it stands for, little is to be hoped. */
+const MOST_LOSS = 0.5
+const dropped = replacing('drop')
+const merged = replacing('merge')
+
+const lowRanks: Family = {
+  recipes: ['low-rank'],
+  async of(block, samples, algebra, open) {
+    const levels = RANK_LEVELS.map((keep) => ({ keep, id: `rank${Math.round(100 * keep)}` }))
+    if (!levels.some(({ id }) => open(id))) return []
+    const splits = await analyseRanks(block, samples, algebra)
+    if (splits.length === 0) return 'it has no layer wide enough to be split'
+    return levels.map(({ keep, id }) => ({
+      id,
+      float: 'low-rank',
+      int8: 'low-rank',
+      make: async () => (await lowRank(block, samples, splits, keep, algebra)) ?? 'no layer gains from it',
+    }))
+  },
+}
+
+interface Offer {
+  readonly id: DescendantId
+  readonly latencyShare: number
+  readonly weightBytes: number
+  readonly outputError: number
+}
+
+/** A sibling counts as faster only when it is so by more than a short measurement can be wrong. */
+const CLEARLY_FASTER = 0.9
+
+async function judged(
+  block: Block,
+  descendant: Descendant,
+  quantised: boolean,
+  samples: Samples,
+  offered: Offer[],
+): Promise<Made> {
+  const { id, model } = descendant
+  const verdict = await verify(block, model, samples, quantised)
+  if (verdict.fault) return { kind: 'dropped', id, why: verdict.fault }
+  const { outputError, latencyShare } = verdict
+  const offer = { id, latencyShare, weightBytes: weightBytes(model), outputError }
+  const better = offered.find(
+    (other) =>
+      other.latencyShare <= CLEARLY_FASTER * latencyShare &&
+      other.weightBytes <= offer.weightBytes &&
+      other.outputError <= outputError,
+  )
+  if (better) return { kind: 'dropped', id, why: `${better.id} is faster, smaller and changes its outputs less` }
+  offered.push(offer)
+  const shapes = new Map([...block.nominal, ...(descendant.added ?? [])])
+  return { kind: 'made', descendant, verdict, weightBytes: offer.weightBytes, macs: macs(model, shapes) }
 }
 
 /** Layers that read the picture itself: with three input channels an integer kernel is slower than a float one (1.7x). */

@@ -10,6 +10,12 @@ export interface QuantisationRange {
   readonly zeroPoint: number
 }
 
+/** `mse`: least squared error; `extremes`: all that was seen; `percentile`: all but the outermost 0.02 %. */
+export const rangeRules = ['mse', 'percentile', 'extremes'] as const
+export type RangeRule = (typeof rangeRules)[number]
+
+const CUT_OFF = 2e-4
+
 /** Values of one tensor that are kept for the choice of its range. */
 const KEPT = 40_000
 
@@ -39,11 +45,17 @@ export class Observed {
   }
 
   /**
-   * The range with the least mean squared error of rounding and clipping together, over fractions of the extremes.
-   * Zero is always exactly representable, because padding and Relu produce it.
+   * The range by a rule; the usual one has the least mean squared error of rounding and clipping together, over fractions of
+   * the extremes. Zero is always exactly representable, because padding and Relu produce it.
    */
-  range(): QuantisationRange {
+  range(rule: RangeRule = 'mse'): QuantisationRange {
+    if (rule === 'extremes') return parameters(this.least, this.greatest)
     const values = this.sample.subarray(0, Math.min(this.seen, KEPT))
+    if (rule === 'percentile') {
+      const sorted = values.slice().sort()
+      const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))] ?? 0
+      return parameters(Math.min(0, at(CUT_OFF)), Math.max(0, at(1 - CUT_OFF)))
+    }
     let best = parameters(this.least, this.greatest)
     let bestError = Number.POSITIVE_INFINITY
     for (let step = 0; step <= 16; step++) {

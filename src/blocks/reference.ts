@@ -5,8 +5,8 @@ import { gatherColumns, gatherPixels, type LayerShape, layerShape, Rows } from '
 import type { LinearAlgebra } from './linear.ts'
 import { record } from './record.ts'
 
-/** What the original block does at one layer, at sampled positions of all calibration pictures. */
-export interface LayerReference {
+/** What a layer is to give, at sampled positions of all calibration pictures. */
+export interface LayerTarget {
   /** the layer's first output, its name everywhere */
   readonly output: string
   readonly input: string
@@ -18,6 +18,10 @@ export interface LayerReference {
   readonly shortcut: string | undefined
   /** what the layer, with its shortcut, gives: `[rows, channels]` */
   readonly targets: Rows
+}
+
+/** What the original block does at one layer. */
+export interface LayerReference extends LayerTarget {
   /** second moments of the centred columns: `[D, D]` */
   readonly gram: Float32Array
 }
@@ -29,6 +33,23 @@ const MOST_ROW_BYTES = 120e6
 /** Longer columns (3×3 on more than 256 channels) would take minutes to solve; such layers keep their weights. */
 export const LONGEST_COLUMN = 2400
 
+/** A layer whose output is wanted: its own shape, or that of another layer that is to stand in for it. */
+export interface WantedLayer {
+  readonly output: string
+  readonly input: string
+  readonly shape: LayerShape
+}
+
+/** The layer that makes a value, or undefined where it cannot be written as a matrix product of bearable size. */
+export function wantedLayer(block: Block, output: string): WantedLayer | undefined {
+  const { graph } = block.model
+  const layer = graph.nodes.find((node) => node.outputs[0] === output)
+  const shape = layer && layerShape(layer, graph, block.nominal)
+  return layer && shape && isBearable(shape) ? { output, input: layer.inputs[0]!, shape } : undefined
+}
+
+export const isBearable = ({ columnLength }: LayerShape): boolean => columnLength <= LONGEST_COLUMN
+
 /** Records the original block once; every level of pruning uses the result. */
 export async function recordReference(
   block: Block,
@@ -36,23 +57,11 @@ export async function recordReference(
   layers: readonly string[],
   algebra: LinearAlgebra,
 ): Promise<ReadonlyMap<string, LayerReference>> {
-  const { graph } = block.model
-  const references = layers.flatMap((output) => {
-    const reference = prepare(block, output, samples.length)
-    return reference ? [reference] : []
-  })
-  const columns = new Map(references.map((each) => [each.output, new Rows(capacityOf(each), each.shape.columnLength)]))
-  const wanted = references.flatMap((each) => [each.input, each.output, ...(each.shortcut ? [each.shortcut] : [])])
-  await record({ ...block.model, graph }, samples, wanted, (values, index) => {
-    for (const each of references) {
-      const positions = each.positions[index]!
-      gatherColumns(columns.get(each.output)!, values[each.input]!, each.shape, positions, each.outputWidth)
-      gatherPixels(each.targets, values[each.output]!, positions)
-      if (each.shortcut) addPixels(each.targets, values[each.shortcut]!.data as Float32Array, positions, 1)
-    }
-  })
+  const wanted = layers.flatMap((output) => wantedLayer(block, output) ?? [])
+  const columns = new Map<string, Rows>()
+  const targets = await recordTargets(block, samples, wanted, columns)
   const result = new Map<string, LayerReference>()
-  for (const each of references) {
+  for (const each of targets) {
     const rows = columns.get(each.output)!
     columns.delete(each.output)
     centre(rows)
@@ -63,15 +72,39 @@ export async function recordReference(
   return result
 }
 
-const capacityOf = ({ positions }: Pick<LayerReference, 'positions'>): number =>
+/**
+ * Records what the original block gives where the wanted layers write, and, where `columns` is given, what they read.
+ */
+export async function recordTargets(
+  block: Block,
+  samples: Samples,
+  layers: readonly WantedLayer[],
+  columns?: Map<string, Rows>,
+): Promise<readonly LayerTarget[]> {
+  const targets = layers.map((layer) => prepare(block, layer, samples.length))
+  for (const each of targets) columns?.set(each.output, new Rows(capacityOf(each), each.shape.columnLength))
+  const wanted = targets.flatMap((each) => [
+    ...(columns ? [each.input] : []),
+    each.output,
+    ...(each.shortcut ? [each.shortcut] : []),
+  ])
+  await record(block.model, samples, wanted, (values, index) => {
+    for (const each of targets) {
+      const positions = each.positions[index]!
+      const rows = columns?.get(each.output)
+      if (rows) gatherColumns(rows, values[each.input]!, each.shape, positions, each.outputWidth)
+      gatherPixels(each.targets, values[each.output]!, positions)
+      if (each.shortcut) addPixels(each.targets, values[each.shortcut]!.data as Float32Array, positions, 1)
+    }
+  })
+  return targets
+}
+
+const capacityOf = ({ positions }: Pick<LayerTarget, 'positions'>): number =>
   positions.reduce((sum, each) => sum + each.length, 0)
 
-function prepare(block: Block, output: string, pictures: number): Omit<LayerReference, 'gram'> | undefined {
-  const { graph } = block.model
-  const layer = graph.nodes.find((node) => node.outputs[0] === output)
-  const shape = layer && layerShape(layer, graph, block.nominal)
-  const dims = block.nominal.get(output)
-  if (!layer || !shape || !dims || shape.columnLength > LONGEST_COLUMN) return undefined
+function prepare(block: Block, { output, input, shape }: WantedLayer, pictures: number): LayerTarget {
+  const dims = block.nominal.get(output) ?? []
   const plane = dims.slice(2).reduce((product, size) => product * size, 1)
   const wanted = Math.max(LEAST_ROWS, ROWS_PER_UNKNOWN * shape.columnLength)
   const most = MOST_ROW_BYTES / 4 / (shape.columnLength + shape.outputChannels)
@@ -80,11 +113,11 @@ function prepare(block: Block, output: string, pictures: number): Omit<LayerRefe
   const positions = Array.from({ length: pictures }, () => pick(plane, each, random))
   return {
     output,
-    input: layer.inputs[0]!,
+    input,
     shape,
     positions,
     outputWidth: dims[3] ?? 1,
-    shortcut: shortcutOf(output, graph, block.nominal),
+    shortcut: shortcutOf(output, block.model.graph, block.nominal),
     targets: new Rows(pictures * each, shape.outputChannels),
   }
 }

@@ -5,7 +5,7 @@ import { gatherColumns, Rows, resized } from './columns.ts'
 import { outputAxis } from './layer-weights.ts'
 import { type LinearAlgebra, solveSymmetric } from './linear.ts'
 import { record } from './record.ts'
-import { addPixels, centre, type LayerReference } from './reference.ts'
+import { addPixels, centre, type LayerTarget } from './reference.ts'
 
 /** Weight of staying near the present weights, as a fraction of the mean diagonal of the Gram matrix. */
 const RIDGE = 1e-4
@@ -29,7 +29,7 @@ const HELD_OUT = 0.25
 export async function refit(
   student: Model,
   samples: Samples,
-  references: readonly LayerReference[],
+  references: readonly LayerTarget[],
   keptOutputs: (value: string) => readonly number[] | undefined,
   algebra: LinearAlgebra,
 ): Promise<Model> {
@@ -43,7 +43,7 @@ export async function refit(
 async function refitLayer(
   student: Model,
   samples: Samples,
-  { output, input, shape: original, positions, outputWidth, shortcut, targets }: LayerReference,
+  { output, input, shape: original, positions, outputWidth, shortcut, targets }: LayerTarget,
   kept: readonly number[] | undefined,
   algebra: LinearAlgebra,
 ): Promise<Model> {
@@ -66,8 +66,7 @@ async function refitLayer(
   const d = shape.columnLength
   const o = shape.outputChannels
   const weights = weightsOf(layer, student.graph, o, d)
-  const ridge = x.rows >= AMPLE_ROWS * d ? RIDGE : await chooseRidge(x, y, weights, algebra)
-  const solved = ridge === undefined ? undefined : await solve(x.filled, y.filled, x.rows, weights, ridge, algebra)
+  const solved = await solveRows(x, y, weights, algebra)
   const refitted = new Float32Array(o * d)
   const bias = new Float32Array(o)
   for (let k = 0; k < o; k++) {
@@ -83,6 +82,52 @@ async function refitLayer(
 }
 
 /**
+ * Weights `[D, outputs]` from centred rows, near the given ones `[outputs, D]`.
+ *
+ * With few rows for the unknowns (a last matrix sees one row a picture) the fit follows the pictures and not the network.
+ * So the ridge is then chosen on rows that were held out of the fit.
+ *
+ * @returns undefined where keeping the weights, and correcting the bias alone, is best
+ */
+export async function solveRows(
+  x: Rows,
+  y: Rows,
+  weights: Float32Array,
+  algebra: LinearAlgebra,
+): Promise<ArrayLike<number> | undefined> {
+  const d = x.width
+  if (x.rows >= AMPLE_ROWS * d) {
+    return solve(x.filled, y.filled, x.rows, weights, RIDGE, algebra)
+  }
+  const residual = residualOf(x, y, weights)
+  const fitted = Math.floor(x.rows * (1 - HELD_OUT))
+  const [fitX, heldX] = [x.data.subarray(0, fitted * d), x.data.subarray(fitted * d, x.rows * d)]
+  const [fitR, heldR] = [residual.subarray(0, fitted * y.width), residual.subarray(fitted * y.width)]
+  const held = x.rows - fitted
+  let best: { ridge: number; error: number } | undefined
+  const asTheyAre = squared(heldR)
+  const solver =
+    fitted <= d ? await dualSolver(fitX, fitR, fitted, algebra) : await primalSolver(fitX, fitR, fitted, algebra)
+  for (const ridge of RIDGES) {
+    const change = await solver(ridge)
+    if (!change) continue
+    const given = await algebra.transposedProduct(transpose(heldX, held, d), change, d)
+    let error = 0
+    for (let i = 0; i < heldR.length; i++) error += (heldR[i]! - given[i]!) ** 2
+    if (error < (best?.error ?? asTheyAre)) best = { ridge, error }
+  }
+  if (!best) return undefined
+  const whole =
+    x.rows <= d
+      ? await dualSolver(x.filled, residual, x.rows, algebra)
+      : await primalSolver(x.filled, residual, x.rows, algebra)
+  const change = await whole(best.ridge)
+  if (!change) return undefined
+  for (let i = 0; i < d; i++) for (let k = 0; k < y.width; k++) change[i * y.width + k]! += weights[k * d + i]!
+  return change
+}
+
+/**
  * Weights `[D, outputs]` from centred rows; undefined where they cannot be told.
  *
  * @param weights `[outputs, D]`, near which the solution stays
@@ -95,58 +140,94 @@ export async function solve(
   ridge: number,
   algebra: LinearAlgebra,
 ): Promise<Float64Array | undefined> {
-  const d = x.length / rows
-  const o = y.length / rows
-  const gram = await algebra.transposedProduct(x, x, rows)
-  const cross = await algebra.transposedProduct(x, y, rows)
-  let trace = 0
-  for (let i = 0; i < d; i++) trace += gram[i * d + i]!
-  const weight = (ridge * trace) / d + 1e-9
+  return solvePrimal(await momentsOf(x, y, rows, algebra), weights, ridge, x.length / rows, y.length / rows)
+}
+
+interface Moments {
+  readonly gram: Float32Array
+  readonly cross: Float32Array
+}
+
+async function momentsOf(x: Float32Array, y: Float32Array, rows: number, algebra: LinearAlgebra): Promise<Moments> {
+  return {
+    gram: await algebra.transposedProduct(x, x, rows),
+    cross: await algebra.transposedProduct(x, y, rows),
+  }
+}
+
+function solvePrimal(
+  { gram, cross }: Moments,
+  weights: Float32Array | undefined,
+  ridge: number,
+  d: number,
+  o: number,
+): Float64Array | undefined {
+  const weight = (ridge * trace(gram, d)) / d + 1e-9
   const left = Float64Array.from(gram)
   const right = Float64Array.from(cross)
   for (let i = 0; i < d; i++) {
     left[i * d + i]! += weight
-    for (let k = 0; k < o; k++) right[i * o + k]! += weight * weights[k * d + i]!
+    if (weights) for (let k = 0; k < o; k++) right[i * o + k]! += weight * weights[k * d + i]!
   }
   return solveSymmetric(left, right, d)
 }
 
-/**
- * With few rows for the unknowns (a last matrix sees one row a picture) the fit follows the pictures and not the network.
- * So the ridge is chosen on rows that were held out of the fit.
- *
- * @returns undefined where keeping the weights, and correcting the bias alone, is best
- */
-async function chooseRidge(
-  x: Rows,
-  y: Rows,
-  weights: Float32Array,
+/** Gives, for a ridge, the change of the weights `[D, outputs]` that takes the residual away. */
+type ChangeSolver = (ridge: number) => Promise<Float32Array | undefined>
+
+async function primalSolver(
+  x: Float32Array,
+  residual: Float32Array,
+  rows: number,
   algebra: LinearAlgebra,
-): Promise<number | undefined> {
-  const fitted = Math.floor(x.rows * (1 - HELD_OUT))
-  const heldOut = (solution: ArrayLike<number>, step: readonly [number, number]) => {
-    let error = 0
-    for (let r = fitted; r < x.rows; r++) {
-      for (let k = 0; k < y.width; k++) {
-        let sum = -y.data[r * y.width + k]!
-        for (let i = 0; i < x.width; i++) sum += x.data[r * x.width + i]! * solution[i * step[0] + k * step[1]]!
-        error += sum * sum
-      }
-    }
-    return error
+): Promise<ChangeSolver> {
+  const d = x.length / rows
+  const moments = await momentsOf(x, residual, rows, algebra)
+  return async (ridge) => {
+    const change = solvePrimal(moments, undefined, ridge, d, residual.length / rows)
+    return change && Float32Array.from(change)
   }
-  let best: number | undefined
-  let least = heldOut(weights, [1, x.width])
-  const [fitX, fitY] = [x.data.subarray(0, fitted * x.width), y.data.subarray(0, fitted * y.width)]
-  for (const ridge of RIDGES) {
-    const solution = await solve(fitX, fitY, fitted, weights, ridge, algebra)
-    const error = solution ? heldOut(solution, [y.width, 1]) : Number.POSITIVE_INFINITY
-    if (error < least) {
-      least = error
-      best = ridge
+}
+
+/** With fewer rows than unknowns: ΔW = Xᵀ(XXᵀ + λI)⁻¹R, a system of the rows. */
+async function dualSolver(
+  x: Float32Array,
+  residual: Float32Array,
+  rows: number,
+  algebra: LinearAlgebra,
+): Promise<ChangeSolver> {
+  const d = x.length / rows
+  const across = transpose(x, rows, d)
+  const kernel = await algebra.transposedProduct(across, across, d)
+  return async (ridge) => {
+    const left = Float64Array.from(kernel)
+    const weight = (ridge * trace(kernel, rows)) / d + 1e-9
+    for (let i = 0; i < rows; i++) left[i * rows + i]! += weight
+    const duals = solveSymmetric(left, residual, rows)
+    return duals && algebra.transposedProduct(x, Float32Array.from(duals), rows)
+  }
+}
+
+function trace(matrix: Float32Array, n: number): number {
+  let sum = 0
+  for (let i = 0; i < n; i++) sum += matrix[i * n + i]!
+  return sum
+}
+
+const squared = (values: Float32Array): number => values.reduce((sum, value) => sum + value * value, 0)
+
+/** What the present weights leave: `[rows, outputs]`. */
+function residualOf(x: Rows, y: Rows, weights: Float32Array): Float32Array {
+  const [d, o] = [x.width, y.width]
+  const residual = y.filled.slice()
+  for (let r = 0; r < x.rows; r++) {
+    for (let k = 0; k < o; k++) {
+      let sum = 0
+      for (let i = 0; i < d; i++) sum += x.data[r * d + i]! * weights[k * d + i]!
+      residual[r * o + k]! -= sum
     }
   }
-  return best
+  return residual
 }
 
 function selectColumns(rows: Rows, kept: readonly number[] | undefined): Rows {

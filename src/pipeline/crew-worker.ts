@@ -1,9 +1,17 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
-import { makeDescendants, observe, openLinearAlgebra, record, type Samples, sampleBytes } from '../blocks/index.ts'
+import {
+  integerSums,
+  makeDescendants,
+  observe,
+  openLinearAlgebra,
+  record,
+  type Samples,
+  sampleBytes,
+} from '../blocks/index.ts'
 import { parkOn } from '../engine/index.ts'
 import { writeModel } from '../onnx/index.ts'
-import type { Size } from '../profiles/index.ts'
+import { type Size, thisDevice } from '../profiles/index.ts'
 import { firstInput, type Tensors } from '../tasks/index.ts'
 import type { CrewJob, CrewPart, CrewResults, CrewWorkerData, FromCrew } from './crew-messages.ts'
 import { type EvaluationSet, evaluate, evaluateBy, openEvaluationSet, outputsOf, withReferences } from './evaluate.ts'
@@ -109,7 +117,7 @@ const handlers: {
         recipes: job.recipes,
         borders: new Map(job.borders),
         ends,
-        weightBits: 8,
+        sums: integerSums(thisDevice().features),
         known: new Set(job.known),
         timeLeft: () => job.until === undefined || Date.now() < job.until,
       })) {

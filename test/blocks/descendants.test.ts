@@ -1,10 +1,20 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { quantise } from '../../src/blocks/descendants/int8.ts'
+import { analyseRanks, lowRank } from '../../src/blocks/descendants/low-rank.ts'
 import { analysePruning, prune } from '../../src/blocks/descendants/prune.ts'
-import { type LinearAlgebra, makeDescendants, openLinearAlgebra, type Samples, verify } from '../../src/blocks/index.ts'
+import { analyseReplacements, replaceBranches } from '../../src/blocks/descendants/replace.ts'
+import {
+  type LinearAlgebra,
+  makeDescendants,
+  openLinearAlgebra,
+  recipes,
+  type Samples,
+  verify,
+} from '../../src/blocks/index.ts'
 import { removeChannels } from '../../src/blocks/remove.ts'
 import { macs } from '../../src/onnx/index.ts'
-import { fire, gated, inverted, residual, shuffled, splitHead } from './tiny-blocks.ts'
+import { floats } from '../../src/tensor/index.ts'
+import { Builder, fire, gated, inverted, residual, shuffled, splitHead } from './tiny-blocks.ts'
 
 let algebra: LinearAlgebra
 beforeAll(async () => {
@@ -20,13 +30,15 @@ describe.each(Object.entries(blocks))('%s', (_name, make) => {
     const ends = new Set<string>()
     const made: string[] = []
     for await (const each of makeDescendants(block, samples, algebra, {
-      recipes: ['prune', 'int8', 'prune-int8'],
+      recipes,
       borders: new Map(),
       ends,
-      weightBits: 8,
+      sums: 'exact',
     })) {
       if (each.kind === 'dropped') {
-        expect(each.why).toMatch(/same widths|nothing can be removed/)
+        expect(each.why).toMatch(
+          /same widths|nothing can be removed|would miss|would save|wide enough|gains from it|faster, smaller/,
+        )
         continue
       }
       made.push(each.descendant.id)
@@ -83,6 +95,7 @@ test('int8 keeps to the range of a shared border, so that neighbours can hand th
   const made = await quantise(block, { model: block.model, parameters: {} }, samples, {
     borders: new Map([['y', shared]]),
     finalOutputs: new Set(),
+    sums: 'exact',
   })
   const last = made!.model.graph.nodes.find((node) => node.outputs[0] === 'y')!
   expect(last.op).toBe('DequantizeLinear')
@@ -92,7 +105,6 @@ test('int8 keeps to the range of a shared border, so that neighbours can hand th
 })
 
 test('a block whose channels are all tied to its borders is left as it is, with the reason', async () => {
-  const { Builder } = await import('./tiny-blocks.ts')
   const b = new Builder(9)
   b.conv('x', 'c', 16, 16)
   b.op('Add', ['c', 'x'], 'y')
@@ -102,8 +114,36 @@ test('a block whose channels are all tied to its borders is left as it is, with 
     recipes: ['prune'],
     borders: new Map(),
     ends: new Set(),
-    weightBits: 8,
+    sums: 'exact',
   }))
     results.push(each)
   expect(results).toEqual([{ kind: 'dropped', id: 'prune', why: expect.stringContaining('tied') }])
+})
+
+test('a branch that is linear is replaced without loss, and so is a layer whose output has few directions', async () => {
+  const b = new Builder(11)
+  b.conv('x', 'down', 64, 32, 1)
+  b.conv('down', 'up', 32, 64, 1)
+  b.op('Add', ['up', 'x'], 'sum')
+  b.conv('sum', 'y', 16, 32, 1)
+  const linear = await b.block([1, 32, 8, 8], 'y')
+  const [branch] = await analyseReplacements(linear.block, linear.samples, 'drop', algebra)
+  expect(branch!.branch).toMatchObject({ from: 'x', output: 'up', residual: true })
+  const dropped = await replaceBranches(linear.block, linear.samples, [branch!], algebra)
+  expect((await verify(linear.block, dropped.model, linear.samples, false)).outputError).toBeLessThan(1e-5)
+
+  const flat = new Builder(12)
+  flat.conv('x', 'wide', 64, 32)
+  const weights = flat.initializers.get('wide.w')!
+  // Every output channel repeats one of eight.
+  const repeated = Float32Array.from(weights.data as Float32Array, (_, i) => {
+    const [o, rest] = [Math.floor(i / 288), i % 288]
+    return (weights.data as Float32Array)[(o % 8) * 288 + rest]!
+  })
+  flat.initializers.set('wide.w', floats(weights.dims, repeated))
+  flat.op('Relu', ['wide'], 'y')
+  const { block, samples } = await flat.block([1, 32, 8, 8], 'y')
+  const splits = await analyseRanks(block, samples, algebra)
+  const made = await lowRank(block, samples, splits, 0.4, algebra)
+  expect((await verify(block, made!.model, samples, false)).outputError).toBeLessThan(1e-5)
 })

@@ -1,22 +1,12 @@
-import { type DescendantId, descendantId } from '../../base/index.ts'
-import {
-  check,
-  freshNames,
-  type Graph,
-  int,
-  intAttribute,
-  isOp,
-  type Model,
-  type Node,
-  node,
-  removeDead,
-  wiring,
-} from '../../onnx/index.ts'
-import { floats, isFloat, type Tensor } from '../../tensor/index.ts'
+import { descendantId } from '../../base/index.ts'
+import { type Graph, isOp, type Model, type Node, wiring } from '../../onnx/index.ts'
+import { correctBiases } from '../bias-correction.ts'
 import type { Block, Descendant, Samples } from '../block.ts'
-import { quantiseBias, quantiseWeights } from '../quantised.ts'
-import { observe, type QuantisationRange } from '../ranges.ts'
-import { record } from '../record.ts'
+import { equalise } from '../equalise.ts'
+import type { IntegerSums } from '../integer-weights.ts'
+import { insertPairs, isWeighted } from '../qdq.ts'
+import { observe, type QuantisationRange, type RangeRule, rangeRules } from '../ranges.ts'
+import { outputError } from '../verify.ts'
 
 export interface Int8Options {
   /** ranges of the border values, shared by all int8 descendants on both sides of a border */
@@ -25,14 +15,21 @@ export interface Int8Options {
   readonly keepFloat?: ReadonlySet<string>
   /** values of the model's own outputs: they leave in float */
   readonly finalOutputs: ReadonlySet<string>
-  /** 8, or 7 where the CPU adds pairs of 8-bit products in 16 bits and could saturate */
-  readonly weightBits?: 7 | 8
+  /** how the CPU adds 8-bit products */
+  readonly sums: IntegerSums
+  /** what was found best for a relative of this block; tried out unless given */
+  readonly manner?: Int8Manner | undefined
 }
 
-/** Layers with weights; they are why one quantises. */
-const isWeighted = (each: Node, graph: Graph): boolean =>
-  isOp(each, 'Conv', 'Gemm', 'MatMul') &&
-  isFloat(graph.initializers.get(each.inputs[1] ?? '') ?? { type: 'bool', dims: [], data: new Uint8Array() })
+/** How ranges are chosen, and whether channels are brought to the same range first. */
+export interface Int8Manner {
+  readonly rule: RangeRule
+  readonly equalised: boolean
+}
+
+/** Pictures that show ranges, and pictures on which manners are compared. */
+const RANGE_PICTURES = 48
+const COMPARED_PICTURES = 12
 
 /** Operators that move 8-bit values without changing them: input and output share their range. */
 const MOVING = [
@@ -62,26 +59,69 @@ const COMPUTING = ['Add', 'Mul', 'Concat', 'AveragePool', 'GlobalAveragePool', '
  */
 export async function quantise(
   block: Block,
-  from: Pick<Descendant, 'model' | 'parameters'> & { readonly id?: DescendantId },
+  from: Pick<Descendant, 'model' | 'parameters'> & Partial<Pick<Descendant, 'id' | 'kind' | 'added'>>,
   samples: Samples,
   options: Int8Options,
-): Promise<Descendant | undefined> {
-  const { graph } = from.model
+): Promise<Int8Descendant | undefined> {
+  const compared = samples.slice(-COMPARED_PICTURES)
+  let best: { plan: Plan; manner: Int8Manner; error: number } | undefined
+  const attempt = async (equalised: boolean, rules: readonly RangeRule[]) => {
+    const model = equalised ? await equalise(from.model, samples) : from.model
+    if (equalised && model === from.model && !options.manner) return
+    const planned = await plan(model, samples, options)
+    for (const rule of planned ? rules : []) {
+      const candidate = { ...planned!(rule), model }
+      const error = options.manner ? 0 : await outputError(block.model, insertPairs(model, candidate), compared)
+      if (!best || error < best.error) best = { plan: candidate, manner: { rule, equalised }, error }
+    }
+  }
+  if (options.manner) await attempt(options.manner.equalised, [options.manner.rule])
+  else {
+    await attempt(true, rangeRules)
+    await attempt(false, best ? [(best as { manner: Int8Manner }).manner.rule] : rangeRules)
+  }
+  if (!best) return undefined
+  const { plan: chosen, manner } = best
+  const corrections = new Map<string, Float32Array>()
+  const build = () => insertPairs(chosen.model, { ...chosen, corrections })
+  const layers = chosen.model.graph.nodes.filter(
+    (each) => chosen.chosen.has(each) && isWeighted(each, chosen.model.graph),
+  )
+  await correctBiases(chosen.model, build, layers, samples, block.nominal, corrections)
+  return {
+    block: block.id,
+    id: descendantId(from.id ? `${from.id}-int8` : 'int8'),
+    kind: !from.kind ? 'int8' : from.kind === 'prune' ? 'prune-int8' : from.kind,
+    parameters: {
+      ...from.parameters,
+      ranges: manner.rule,
+      equalised: manner.equalised ? 1 : 0,
+      ...(options.keepFloat?.size ? { float: [...options.keepFloat].join(' ') } : {}),
+    },
+    model: build(),
+    added: from.added,
+    manner,
+  }
+}
+
+export interface Int8Descendant extends Descendant {
+  readonly manner: Int8Manner
+}
+
+type Plan = Parameters<typeof insertPairs>[1] & { readonly model: Model }
+
+/** What is to be quantised, and a function from a rule to its ranges; undefined where no layer can be. */
+async function plan(
+  model: Model,
+  samples: Samples,
+  options: Int8Options,
+): Promise<((rule: RangeRule) => Parameters<typeof insertPairs>[1]) | undefined> {
+  const { graph } = model
   const chosen = chooseNodes(graph, options)
   if (!graph.nodes.some((each) => chosen.has(each) && isWeighted(each, graph))) return undefined
   const values = quantisedValues(graph, chosen, options)
-  const ranges = await chooseRanges(from.model, samples, values, options)
-  const corrections = new Map<string, Float32Array>()
-  const build = () => insertPairs(from.model, chosen, values, ranges, corrections, options.weightBits ?? 8)
-  await correctBiases(from.model, build, chosen, samples, corrections)
-  const pruned = from.id !== undefined
-  return {
-    block: block.id,
-    id: descendantId(pruned ? `${from.id}-int8` : 'int8'),
-    kind: pruned ? 'prune-int8' : 'int8',
-    parameters: { ...from.parameters, ...(options.keepFloat?.size ? { float: [...options.keepFloat].join(' ') } : {}) },
-    model: build(),
-  }
+  const ranges = await seenRanges(model, samples.slice(0, RANGE_PICTURES), values, options)
+  return (rule) => ({ chosen, ranges: ranges(rule), corrections: new Map(), sums: options.sums })
 }
 
 /** The nodes that are to run in 8 bits. */
@@ -158,12 +198,12 @@ function quantisedValues(graph: Graph, chosen: ReadonlySet<Node>, { finalOutputs
   return values
 }
 
-async function chooseRanges(
+async function seenRanges(
   model: Model,
   samples: Samples,
   values: ReadonlySet<string>,
   { borders }: Int8Options,
-): Promise<ReadonlyMap<string, QuantisationRange>> {
+): Promise<(rule: RangeRule) => ReadonlyMap<string, QuantisationRange>> {
   const { graph } = model
   const shared = new Map<string, string>()
   const root = (value: string): string => {
@@ -178,182 +218,12 @@ async function chooseRanges(
   }
   const own = [...values].filter((value) => root(value) === value && !borders.has(value))
   const observed = await observe(model, samples, own)
-  const ranges = new Map<string, QuantisationRange>()
-  for (const value of values) {
-    const range = borders.get(root(value)) ?? observed.get(root(value))?.range()
-    if (range) ranges.set(value, range)
-  }
-  return ranges
-}
-
-const scalar = (type: 'float32' | 'uint8', value: number): Tensor =>
-  type === 'float32' ? { type, dims: [], data: Float32Array.of(value) } : { type, dims: [], data: Uint8Array.of(value) }
-
-/** The graph with its pairs in place. Layers with a correction get it added to their bias. */
-function insertPairs(
-  model: Model,
-  chosen: ReadonlySet<Node>,
-  values: ReadonlySet<string>,
-  ranges: ReadonlyMap<string, QuantisationRange>,
-  corrections: ReadonlyMap<string, Float32Array>,
-  weightBits: 7 | 8,
-): Model {
-  const { graph } = model
-  const fresh = freshNames(graph)
-  const initializers = new Map(graph.initializers)
-  const constant = (wish: string, value: Tensor) => {
-    const name = fresh(wish)
-    initializers.set(name, value)
-    return name
-  }
-  const outputs = new Set(graph.outputs.map((output) => output.name))
-  const rounded = new Map<string, string>()
-  const nodes: Node[] = []
-  /** Rounds a value; `raw` is its name before rounding. A border value keeps its own name behind the pair. */
-  const pair = (value: string) => {
-    const range = ranges.get(value)
-    if (!range) return
-    const raw = outputs.has(value) ? rawName(value) : value
-    const behind = outputs.has(value) ? value : fresh(`${value}/rounded`)
-    const stored = fresh(`${value}/u8`)
-    const scale = constant(`${value}/scale`, scalar('float32', range.scale))
-    const zero = constant(`${value}/zero`, scalar('uint8', range.zeroPoint))
-    nodes.push(
-      node('QuantizeLinear', [raw, scale, zero], [stored]),
-      // Not named for its output: a layer that wrote a border value keeps that name.
-      { ...node('DequantizeLinear', [stored, scale, zero], [behind]), name: `${stored}/dequantized` },
-    )
-    rounded.set(value, behind)
-  }
-  const raws = new Map<string, string>()
-  const rawName = (value: string) => {
-    const known = raws.get(value)
-    if (known) return known
-    const name = fresh(`${value}/raw`)
-    raws.set(value, name)
-    return name
-  }
-  const read = (value: string) => rounded.get(value) ?? value
-
-  for (const input of graph.inputs) if (values.has(input.name)) pair(input.name)
-  for (const each of graph.nodes) {
-    const inputs = each.inputs.map((input) => (input === '' ? '' : read(input)))
-    const written = each.outputs.map((output) =>
-      output !== '' && outputs.has(output) && ranges.has(output) ? rawName(output) : output,
-    )
-    if (chosen.has(each) && isWeighted(each, graph)) {
-      const range = ranges.get(each.inputs[0]!)
-      const layer = range
-        ? quantisedLayer(each, graph, range, corrections.get(each.outputs[0]!), weightBits, constant, fresh)
-        : undefined
-      if (layer) {
-        nodes.push(...layer.before, {
-          ...each,
-          ...layer.layer,
-          inputs: [inputs[0]!, ...layer.inputs],
-          outputs: written,
-        })
-      } else nodes.push({ ...each, inputs, outputs: written })
-    } else nodes.push({ ...each, inputs, outputs: written })
-    for (const output of each.outputs) if (values.has(output)) pair(output)
-  }
-  return check({ ...model, graph: removeDead({ ...graph, nodes, initializers, facts: new Map() }) })
-}
-
-/** The dequantised 8-bit weights and 32-bit bias of a layer, in the form that the integer kernels are recognised by. */
-function quantisedLayer(
-  each: Node,
-  graph: Graph,
-  input: QuantisationRange,
-  correction: Float32Array | undefined,
-  weightBits: 7 | 8,
-  constant: (wish: string, value: Tensor) => string,
-  fresh: (wish: string) => string,
-): { before: Node[]; inputs: string[]; layer: Partial<Node> } | undefined {
-  const weights = graph.initializers.get(each.inputs[1]!)!
-  if (!isFloat(weights)) return undefined
-  const axis = isOp(each, 'Conv') || intAttribute(each, 'transB', 0) === 1 ? 0 : weights.dims.length - 1
-  const output = each.outputs[0]!
-  const { stored, scales } = quantiseWeights(weights, axis, weightBits)
-  const before: Node[] = []
-  const dequantised = fresh(`${output}/weights`)
-  const scaleName = constant(`${output}/weights/scale`, floats([scales.length], scales))
-  const zeroName = constant(`${output}/weights/zero`, {
-    type: 'int8',
-    dims: [scales.length],
-    data: new Int8Array(scales.length),
-  })
-  const storedName = constant(`${output}/weights/s8`, stored)
-  before.push(node('DequantizeLinear', [storedName, scaleName, zeroName], [dequantised], { axis: int(axis) }))
-
-  const oldBias = graph.initializers.get(each.inputs[2] ?? '')
-  if (isOp(each, 'MatMul') || (!oldBias && !correction)) return { before, inputs: [dequantised], layer: {} }
-  if (oldBias && !isFloat(oldBias)) return undefined
-  const wanted = Float32Array.from(
-    scales,
-    (_, c) => (oldBias ? oldBias.data[oldBias.data.length === 1 ? 0 : c]! : 0) + (correction?.[c] ?? 0),
-  )
-  const bias = quantiseBias(wanted, input.scale, scales)
-  const biasName = fresh(`${output}/bias`)
-  before.push(
-    node(
-      'DequantizeLinear',
-      [constant(`${output}/bias/s32`, bias.stored), constant(`${output}/bias/scale`, bias.scales)],
-      [biasName],
-      { axis: int(0) },
-    ),
-  )
-  return { before, inputs: [dequantised, biasName], layer: {} }
-}
-
-/** Pictures that are enough for the mean error of a channel. */
-const CORRECTION_PICTURES = 48
-
-/**
- * Finds, layer by layer in graph order, the mean difference of each output channel between float and int8 and takes it off
- * the bias. Layers behind see inputs that are corrected already.
- */
-async function correctBiases(
-  model: Model,
-  build: () => Model,
-  chosen: ReadonlySet<Node>,
-  samples: Samples,
-  corrections: Map<string, Float32Array>,
-): Promise<void> {
-  const { graph } = model
-  const some = samples.slice(0, CORRECTION_PICTURES)
-  const layers = graph.nodes.filter((each) => chosen.has(each) && isOp(each, 'Conv', 'Gemm') && isWeighted(each, graph))
-  const names = layers.map((each) => each.outputs[0]!)
-  const wanted = await channelMeans(model, some, names)
-  for (const name of names) {
-    const target = wanted.get(name)!
-    const actual = (await channelMeans(build(), some, [name])).get(name)!
-    corrections.set(
-      name,
-      Float32Array.from(target, (mean, c) => mean - actual[c]!),
-    )
-  }
-}
-
-async function channelMeans(
-  model: Model,
-  samples: Samples,
-  values: readonly string[],
-): Promise<ReadonlyMap<string, Float64Array>> {
-  const sums = new Map<string, Float64Array>()
-  await record(model, samples, values, (tensors) => {
+  return (rule) => {
+    const ranges = new Map<string, QuantisationRange>()
     for (const value of values) {
-      const { data, dims } = tensors[value]!
-      const channels = dims[1] ?? 1
-      const sum = sums.get(value) ?? new Float64Array(channels)
-      const plane = data.length / channels
-      for (let c = 0; c < channels; c++) {
-        let total = 0
-        for (let i = c * plane; i < (c + 1) * plane; i++) total += data[i] as number
-        sum[c]! += total / plane / samples.length
-      }
-      sums.set(value, sum)
+      const range = borders.get(root(value)) ?? observed.get(root(value))?.range(rule)
+      if (range) ranges.set(value, range)
     }
-  })
-  return sums
+    return ranges
+  }
 }
