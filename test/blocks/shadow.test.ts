@@ -28,6 +28,7 @@ async function inInt8(make: typeof residual) {
   const made = await quantise(block, { model: block.model, parameters: {} }, samples, {
     borders: new Map(),
     finalOutputs: new Set(),
+    sums: 'exact',
   })
   return { block, sample: samples[0]!, int8: made!.model }
 }
