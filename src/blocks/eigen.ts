@@ -5,6 +5,7 @@ export interface Eigen {
 }
 
 const MOST_SWEEPS = 60
+const NOTHING = 1e-18
 
 /**
  * The eigenvalues and vectors of a symmetric `[n, n]` matrix, which is left unchanged: Householder reduction to three
@@ -13,7 +14,9 @@ const MOST_SWEEPS = 60
  * @see Golub & Van Loan, Matrix Computations, §8.3
  */
 export function symmetricEigen(matrix: ArrayLike<number>, n: number): Eigen {
-  const a = Float64Array.from(matrix)
+  const scale = Array.from(matrix).reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1
+  // Of size one, and without what is lost beside the largest: squares of numbers near the least would not be numbers.
+  const a = Float64Array.from(matrix, (value) => (Math.abs(value) < NOTHING * scale ? 0 : value / scale))
   const diagonal = new Float64Array(n)
   const off = new Float64Array(n)
   // Rows of q are the basis in which the matrix has three diagonals.
@@ -30,7 +33,7 @@ export function symmetricEigen(matrix: ArrayLike<number>, n: number): Eigen {
   order.forEach((from, to) => {
     vectors.set(q.subarray(from * n, from * n + n), to * n)
   })
-  return { values: Float64Array.from(order, (i) => diagonal[i]!), vectors }
+  return { values: Float64Array.from(order, (i) => scale * diagonal[i]!), vectors }
 }
 
 /** Reflects column after column into the first off-diagonal: a becomes H·a·H, q becomes H·q. */
@@ -41,7 +44,7 @@ function reduce(a: Float64Array, q: Float64Array, n: number): void {
     let norm = 0
     for (let i = k + 1; i < n; i++) norm += a[i * n + k]! ** 2
     norm = Math.sqrt(norm)
-    if (norm === 0) continue
+    if (norm < NOTHING) continue
     const first = a[(k + 1) * n + k]!
     v.fill(0)
     for (let i = k + 1; i < n; i++) v[i] = a[i * n + k]!
@@ -81,7 +84,7 @@ function iterate(d: Float64Array, e: Float64Array, q: Float64Array, n: number): 
   for (let low = 0; low < n; low++) {
     for (let sweep = 0; sweep < MOST_SWEEPS; sweep++) {
       let m = low
-      while (m + 1 < n && Math.abs(e[m]!) > Number.EPSILON * (Math.abs(d[m]!) + Math.abs(d[m + 1]!))) m++
+      while (m + 1 < n && Math.abs(e[m]!) > Number.EPSILON * Math.max(Math.abs(d[m]!) + Math.abs(d[m + 1]!), 0.01)) m++
       if (m === low) break
       let g = (d[low + 1]! - d[low]!) / (2 * e[low]!)
       let r = Math.hypot(g, 1)
