@@ -136,10 +136,10 @@ const sumOf = (values: readonly number[], choices: readonly number[]): number =>
 /** Of ten samples nine are within so many standard deviations. */
 const NINE_OF_TEN = 1.645
 /**
- * Of the pictures on which the answer changes, four of five turn right or wrong; and about a third of that chance is common to
- * combinations that share descendants, which is the part that their errors on one sample do not show.
+ * Of the pictures on which the answer changes, four of five turn right or wrong; and about half of that chance is common to
+ * combinations that share descendants, which is the half that their errors on one sample do not show.
  */
-const SHARED_FLIPS = 0.8 * 0.35
+const SHARED_FLIPS = 0.8 * 0.5
 
 /**
  * How far apart a loss is on two samples of pictures by chance: it is a mean over the pictures on which the answers of
