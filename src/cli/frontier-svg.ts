@@ -1,4 +1,4 @@
-import type { Frontier, FrontierPoint } from './frontier-points.ts'
+import { type Frontier, type FrontierPoint, thinnedCurve } from '../runtime/index.ts'
 import { figure } from './table.ts'
 
 const WIDTH = 460
@@ -8,6 +8,8 @@ const RIGHT = 20
 const TOP = 46
 const BOTTOM = 52
 const TICKS = 5
+/** Points of a curve that are marked, and tell what they are made of when pointed at. */
+const DOTS = 40
 
 interface Panel {
   readonly title: string
@@ -27,14 +29,15 @@ export function frontierSvg(frontier: Frontier): string {
       cost: ({ memoryBytes }) => memoryBytes / 1e6,
     },
   ]
+  const name = escaped(frontier.models.join(' + '))
   const drawn = panels.map(
     (panel, i) => `<g transform="translate(${i * WIDTH} 30)">${draw(panel, frontier.original)}</g>`,
   )
   return (
     `<svg xmlns="http://www.w3.org/2000/svg" width="${2 * WIDTH}" height="${HEIGHT + 30}" viewBox="0 0 ${2 * WIDTH} ${HEIGHT + 30}" ` +
-    `font-family="sans-serif" font-size="12" fill="#222"><title>${escaped(frontier.model)}: quality against latency and memory</title><rect width="100%" height="100%" fill="#fff"/>` +
-    `<text x="${LEFT}" y="26" font-size="16" font-weight="bold">${escaped(frontier.model)}</text>` +
-    `<text x="${2 * WIDTH - RIGHT}" y="26" text-anchor="end">ringed: the original · shaded: down to what nine of ten reach</text>${drawn.join('')}</svg>\n`
+    `font-family="sans-serif" font-size="12" fill="#222"><title>${name}: quality against latency and memory</title><rect width="100%" height="100%" fill="#fff"/>` +
+    `<text x="${LEFT}" y="26" font-size="16" font-weight="bold">${name}</text>` +
+    `<text x="${2 * WIDTH - RIGHT}" y="26" text-anchor="end">ringed: the original${frontier.models.length > 1 ? 's' : ''} · shaded: down to what nine of ten reach</text>${drawn.join('')}</svg>\n`
   )
 }
 
@@ -64,7 +67,7 @@ function draw({ title, unit, points, cost }: Panel, original: FrontierPoint): st
         `<path d="M${LEFT} ${y.of(tick)}H${WIDTH - RIGHT}" stroke="#e5e5e5"/><text x="${LEFT - 8}" y="${y.of(tick) + 4}" text-anchor="end">${figure(tick)}</text>`,
     ),
   ]
-  const dots = points.map(
+  const dots = thinnedCurve(points, DOTS).map(
     (point) =>
       `<circle cx="${x.of(cost(point))}" cy="${y.of(point.quality)}" r="3.5" fill="#4363d8"><title>${escaped(tellingOf(point))}</title></circle>`,
   )
@@ -79,8 +82,11 @@ function draw({ title, unit, points, cost }: Panel, original: FrontierPoint): st
   ].join('')
 }
 
-const tellingOf = ({ quality, latencyMs, memoryBytes, choices }: FrontierPoint): string =>
-  `${figure(quality)} in ${figure(latencyMs)} ms and ${figure(memoryBytes / 1e6)} MB: ${choices.map(({ block, descendant }) => `${block}=${descendant}`).join(' ')}`
+const tellingOf = ({ quality, latencyMs, memoryBytes, models }: FrontierPoint): string =>
+  `${figure(quality)} in ${figure(latencyMs)} ms and ${figure(memoryBytes / 1e6)} MB: ${models.map(toldOf).join(' · ')}`
+
+const toldOf = ({ model, choices }: FrontierPoint['models'][number], _: number, all: FrontierPoint['models']): string =>
+  `${all.length > 1 ? `${model}: ` : ''}${choices.map(({ block, descendant }) => `${block}=${descendant}`).join(' ')}`
 
 /** A linear axis over round numbers. */
 function scale(values: readonly number[], from: number, to: number) {

@@ -45,12 +45,17 @@ const SHAPES = `## What --json prints
 answer of the task: \`labels\`, \`boxes\`, \`classes\` with \`mask\`, \`image\`, or \`outputs\`. Masks and images are PNG in base64.
 
 \`frontier\`: \`model\`, \`original\`, and the lists \`latency\` and \`memory\` of points, each with \`quality\`, \`qualityLow\`, \`latencyMs\`,
-\`memoryBytes\`, \`inputSize\` and \`choices\`.
+\`memoryBytes\`, \`inputSize\` and \`choices\`. Of several models: \`models\`, and in each point the mean quality, the sums of latency and memory, and
+\`models\` with the same of each. \`tolerance\` 0 says that no point of the curves is missing; otherwise it is the loss by which one may be better.
 
 \`models\`, \`inspect\`, \`profile\`, \`doctor\` and \`bench\` without a name: a list of rows. \`serve\` and \`start\`: \`{"url", "port", "models"}\`, once they listen.
 
+With \`--nearest\`, a plan of status \`infeasible\` still has \`models\` and \`totals\`: the best plan once the limits in \`infeasible\` are as they need to be.
+
 A problem file for \`plan --problem\`; \`weight\`, \`rate\`, the limits, \`current\`, \`swapMs\`, \`objective\` and \`timeLimitMs\` may be left out, and
-\`"variants": [{"id", "blocks"}]\` may stand in place of \`blocks\`:
+\`"variants": [{"id", "blocks"}]\` may stand in place of \`blocks\`. Also known: \`"objective"\` \`quality\`, \`latency\`, \`memory\` or \`cpu\`;
+\`"placement": "shared"\` where any core may run any model (unless given, each model runs on one core, which the plan names as \`core\`);
+\`swapWeight\` and \`swapWeightPerMB\`, what a millisecond and a megabyte of loading blocks are worth in units of the objective:
 
 \`\`\`json
 { "memoryBytes": 64e6, "cores": 2, "utilisation": 0.9,

@@ -15,12 +15,15 @@ export class PlanInfeasible extends BlockscaleError {
   }
 }
 
-function describe({ constraint, needs, has }: Infeasible): string {
+function describe({ constraint, model, needs, has, maxRate, also = [] }: Infeasible): string {
   const value = (amount: number) => {
     if (constraint === 'memory') return formatBytes(amount)
     if (constraint.startsWith('latency')) return `${amount.toFixed(2)} ms`
     return String(Number(amount.toPrecision(4)))
   }
   const verb = constraint.startsWith('quality') ? 'at most' : 'at least'
-  return `${constraint} has to be ${verb} ${value(needs)}, and ${value(has)} is asked for`
+  const whose = model === undefined ? constraint : `the ${constraint} of ${model}`
+  const rate = maxRate === undefined ? '' : ` (or its rate at most ${Number(maxRate.toPrecision(4))})`
+  const others = also.map((other) => `; ${describe(other)}`).join('')
+  return `${whose} has to be ${verb} ${value(needs)}${rate}, and ${value(has)} is asked for${others}`
 }

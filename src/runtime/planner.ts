@@ -16,6 +16,8 @@ export interface PlanRequest {
   /** what is live, so that a swap is only made for a gain */
   readonly current: ReadonlyMap<string, Current>
   readonly objective?: Problem['objective']
+  /** where nothing fits, the plan that breaks the limits by the least */
+  readonly nearest?: boolean | undefined
   /** descendants that cannot be loaded: plans go without them */
   readonly isDamaged?: ((model: string, block: string, descendant: string) => boolean) | undefined
 }
@@ -52,7 +54,7 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Plan
   const solver = startSolver()
   const fitted = new Fitted(store, device)
   return {
-    async plan({ wishes, budget, workers, current, objective, isDamaged = () => false }) {
+    async plan({ wishes, budget, workers, current, objective, nearest, isDamaged = () => false }) {
       const profiled = new Map<string, Profiled>()
       for (const wish of wishes) profiled.set(wish.model, await profiledModel(zoo, fitted, wish.model))
       const solve = async (landing: ReadonlyMap<string, number>) => {
@@ -62,12 +64,13 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Plan
           const whole = (block: string, descendant: string) => !isDamaged(model, block, descendant)
           candidates.set(model, candidate(profiled.get(model)!, wish, current.get(model), landing.get(model), whole))
         }
-        const plan = await solver.solve({
+        const problem: Problem = {
           memoryBytes: budget.memoryBytes,
           cores: Math.min(budget.cores ?? workers, workers),
           models: [...candidates.values()].map(({ problem }) => problem),
           ...(objective ? { objective } : {}),
-        })
+        }
+        const plan = await solver.solve(problem, { nearest })
         const models = plan.models.map((planned) => described(planned, candidates.get(planned.model)!))
         return { candidates, plan, models, worth: worthOf(models, wishes) }
       }

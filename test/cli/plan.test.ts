@@ -83,7 +83,7 @@ describe('plan', () => {
     expect((await plan(CLASSIFIER, '--memory', `${needs}`)).code).toBe(0)
     const words = await plan(CLASSIFIER, '--latency', '1ms', '--latency', `${CLASSIFIER}=0.01ms`)
     expect([words.code, words.stdout]).toEqual([3, ''])
-    expect(words.stderr).toMatch(/error: no plan fits: latency.* has to be at least/)
+    expect(words.stderr).toMatch(/error: no plan fits: the latency of tiny-classifier has to be at least/)
   })
 
   test('a model that is not built is named, with those that are', async () => {
@@ -129,6 +129,16 @@ describe('plan --problem', () => {
     )
     expect(code).toBe(3)
     expect(json<Plan>().infeasible).toMatchObject({ constraint: 'memory', needs: 5, has: 4 })
+  })
+
+  test('--nearest gives the plan that breaks the limit by the least, and still says that none fits', async () => {
+    const tight = await written('nearest.json', { ...problem, memoryBytes: 4 })
+    const { code, json } = await call('plan', '--problem', tight, '--nearest', '--json')
+    expect(code).toBe(3)
+    const made = json<Plan>()
+    expect(made.status).toBe('infeasible')
+    expect(made.models.map(({ model }) => model)).toEqual(problem.models.map(({ id }) => id))
+    expect(made.totals!.memoryBytes).toBe(made.infeasible!.needs)
   })
 
   test.each([

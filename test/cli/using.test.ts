@@ -169,6 +169,37 @@ test('frontier: more cost is never worse, and the drawing is a picture', async (
   expect(await readFile(svg, 'utf8')).toMatch(/^<svg [\s\S]*<\/svg>\n$/)
 })
 
+test('what a point of the frontier takes is a budget that a plan fits in', async () => {
+  const { json } = await call('frontier', CLASSIFIER, '--zoo', zoo, '--points', '3', '--json')
+  for (const { memoryBytes } of json<{ memory: { memoryBytes: number }[] }>().memory) {
+    const { code } = await call('plan', CLASSIFIER, '--zoo', zoo, '--memory', `${memoryBytes}`, '--json')
+    expect([memoryBytes, code]).toEqual([memoryBytes, 0])
+  }
+})
+
+test('frontier of two models: each point is a combination of both, and few points are asked for', async () => {
+  const { code, json } = await call('frontier', CLASSIFIER, DETECTOR, '--zoo', zoo, '--points', '4', '--json')
+  expect(code).toBe(0)
+  const { models, memory, tolerance } = json<{
+    models: string[]
+    memory: {
+      quality: number
+      memoryBytes: number
+      models: { model: string; quality: number; memoryBytes: number }[]
+    }[]
+    tolerance: number
+  }>()
+  expect(models).toEqual([CLASSIFIER, DETECTOR])
+  expect(tolerance).toBe(0)
+  expect(memory.length).toBeGreaterThan(1)
+  expect(memory.length).toBeLessThanOrEqual(4)
+  for (const point of memory) {
+    expect(point.models.map(({ model }) => model)).toEqual(models)
+    expect(point.memoryBytes).toBe(point.models[0]!.memoryBytes + point.models[1]!.memoryBytes)
+    expect(point.quality).toBeCloseTo((point.models[0]!.quality + point.models[1]!.quality) / 2, 12)
+  }
+})
+
 test('serve answers until it is interrupted, then ends with 0', async () => {
   const serving = calling(['serve', '--zoo', zoo, '--port', '0', '--workers', '1', '--log', 'error', '--json'])
   while (serving.texts.stdout === '') await new Promise((wait) => setTimeout(wait, 20))

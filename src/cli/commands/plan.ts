@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { type Command, Option } from 'commander'
 import { BlockscaleError, formatBytes, isName } from '../../base/index.ts'
-import { type Plan, type PlannedModel, type Problem, parseProblem, solve } from '../../optimizer/index.ts'
+import { type Plan, type PlannedModel, type Problem, solve } from '../../optimizer/index.ts'
 import { openProfiles, thisDevice } from '../../profiles/index.ts'
 import { openPlanner, PlanInfeasible } from '../../runtime/index.ts'
 import { openZoo, type Zoo } from '../../zoo/index.ts'
@@ -25,12 +25,13 @@ import { idOf } from '../subject.ts'
 import { figure, tableOf } from '../table.ts'
 import { verifyPlan } from '../verify-plan.ts'
 
-const objectives = ['quality', 'latency', 'memory'] as const
+const objectives = ['quality', 'latency', 'memory', 'cpu'] as const
 
 interface PlanFlags {
   readonly zoo: string
   readonly json?: true
   readonly problem?: string
+  readonly nearest?: true
   readonly memory?: number
   readonly cores?: number
   readonly latency?: readonly ForModel<number>[]
@@ -60,6 +61,7 @@ export function addPlan(program: Command, shell: Shell): void {
       option('--objective <what>', `${objectives.join(', ')}; quality unless given`, (name) => oneOf(name, objectives)),
     )
     .addOption(option('--cores <n>', 'cores that may be used; all of this machine unless given', positive))
+    .option('--nearest', 'where nothing fits, the plan that breaks by the least what stands in the way')
     .option('--verify', 'measure the plan: fused, on pictures that no descendant was made or chosen on')
     .option('--polish', 'better weights for exactly this plan, solved again in seconds and kept where they are better')
     .addOption(option('--distill <time>', 'with --polish: learn from the original as well, such as 2m', duration))
@@ -81,9 +83,11 @@ export function addPlan(program: Command, shell: Shell): void {
     )
     .action(async (models: string[], options: PlanFlags) => {
       const plan =
-        options.problem === undefined ? await planOf(shell, models, options) : await solveFile(options.problem, models)
+        options.problem === undefined
+          ? await planOf(shell, models, options)
+          : await solveFile(options.problem, models, options.nearest)
       if (options.json) shell.json(inOrder(plan))
-      else if (plan.status !== 'infeasible') printPlan(shell, plan)
+      else if (plan.models.length > 0) printPlan(shell, plan)
       if (plan.status === 'infeasible') throw new PlanInfeasible(plan)
     })
   withExamples(withJson(withZoo(command)), [
@@ -92,11 +96,12 @@ export function addPlan(program: Command, shell: Shell): void {
     ['plan signs --objective memory --min-quality 0.7', 'the smallest that is good enough'],
     ['plan signs --latency 5ms --polish --json > plan.json', 'with better weights for what it chose'],
     ['plan signs --memory 700kB --json > plan.json', 'for --plan of run, eval and export'],
+    ['plan signs --memory 700kB --nearest', 'or where nothing fits, the plan that comes nearest'],
     ['plan --problem problem.json', 'the optimizer alone'],
   ])
 }
 
-async function solveFile(path: string, models: readonly string[]): Promise<Plan> {
+async function solveFile(path: string, models: readonly string[], nearest: boolean | undefined): Promise<Plan> {
   if (models.length > 0) {
     throw new BlockscaleError('USAGE', 'a problem file brings its own models', 'give either models or --problem')
   }
@@ -112,7 +117,7 @@ async function solveFile(path: string, models: readonly string[]): Promise<Plan>
   } catch (cause) {
     throw new BlockscaleError('PROBLEM_INVALID', `${path} is not JSON: ${(cause as Error).message}`)
   }
-  return solve(parseProblem(json) as Problem)
+  return solve(json as Problem, { nearest })
 }
 
 async function planOf(shell: Shell, names: readonly string[], options: PlanFlags): Promise<Plan> {
@@ -155,6 +160,7 @@ async function planOf(shell: Shell, names: readonly string[], options: PlanFlags
       workers: Math.ceil(options.cores ?? availableParallelism()),
       current: new Map(),
       ...(options.objective ? { objective: options.objective } : {}),
+      ...(options.nearest ? { nearest: true } : {}),
     })
     if (planned.status === 'infeasible') return planned
     const plan = options.polish
@@ -204,7 +210,8 @@ async function refuseUnbuilt(zoo: Zoo, model: string): Promise<void> {
 }
 
 /** The fields as a person looks for them. */
-const inOrder = (plan: Plan): Plan => ({
+const inOrder = ({ status, ...plan }: Plan): Plan => ({
+  status,
   ...plan,
   models: plan.models.map(({ model, variant, inputSize, choices, predicted, verified, polished, ...rest }) => ({
     model,
@@ -246,6 +253,7 @@ function printPlan(shell: Shell, plan: Plan): void {
     shell.line(`together ${formatBytes(totals.memoryBytes)}${busy}`)
   }
   shell.line(binding.length > 0 ? `held back by ${binding.join(', ')}` : 'no limit holds it back')
+  if (status === 'infeasible') return
   shell.line(
     status === 'optimal'
       ? 'no better plan exists, going by the profiles'
