@@ -17,4 +17,6 @@ const code = await run(process.argv.slice(2), {
   env: process.env,
   signal: interrupt.signal,
 })
+// A pipe holds 64 kB, and its reader may be slower: what is left is written before the process ends.
+await new Promise<void>((done) => process.stdout.write('', () => done()))
 process.exit(code)

@@ -1,6 +1,9 @@
+import { execFile } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Plan } from '../../src/optimizer/index.ts'
 import { buildTinyZoo, CLASSIFIER, DETECTOR } from '../server/tiny-zoo.ts'
@@ -139,6 +142,16 @@ describe('plan --problem', () => {
     expect(made.status).toBe('infeasible')
     expect(made.models.map(({ model }) => model)).toEqual(problem.models.map(({ id }) => id))
     expect(made.totals!.memoryBytes).toBe(made.infeasible!.needs)
+  })
+
+  test('a long answer reaches a reader that is slow', async () => {
+    const blocks = Array.from({ length: 2000 }, (_, b) => ({ id: `b${b}`, choices: [choice('only', 0, 1)] }))
+    const long = await written('long.json', { models: [{ id: 'm', quality: 0.8, blocks }] })
+    const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+    const command = '"$0" --import tsx "$1" plan --problem "$2" --json | { sleep 5; cat; }'
+    const { stdout } = await promisify(execFile)('sh', ['-c', command, process.execPath, main, long])
+    const answer = JSON.parse(stdout) as Plan
+    expect(answer.models[0]!.choices.length).toBe(blocks.length)
   })
 
   test.each([
