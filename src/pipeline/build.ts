@@ -40,7 +40,7 @@ export interface BuildReport {
 }
 
 /** Share of a time limit that the making of descendants may take; the rest is for measuring them. */
-const MAKING_SHARE = 0.55
+const MAKING_SHARE = 0.4
 /** Share of a time limit after which no other input size is begun. */
 const SIZES_SHARE = 0.7
 /** An input size at which the original keeps less of its quality than this is not worth a profile. */
@@ -75,7 +75,17 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
       model: prepared.normalised.model,
       blocks: prepared.blocks,
     })
-    const state: BuildState = { zoo, id, prepared, journal, crew, progress, skipped: new Map(), resumed: 0 }
+    const state: BuildState = {
+      zoo,
+      id,
+      prepared,
+      journal,
+      crew,
+      progress,
+      skipped: new Map(),
+      resumed: 0,
+      hurried: !!options.timeLimitMs,
+    }
     try {
       const until = options.timeLimitMs && started + options.timeLimitMs * MAKING_SHARE
       const made = await makeAll(state, prepared.normalised.quantised ? [] : recipes, until || undefined)
@@ -100,7 +110,16 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
           store.saveLosses(lossesOf(manifest, each, made.outputErrors))
         }
         const refitPictures = splits.items.refit.length
-        const quality = await fitCombinations({ manifest, profiles: useful, refitPictures, zoo, store, crew, progress })
+        const quality = await fitCombinations({
+          manifest,
+          profiles: useful,
+          refitPictures,
+          until: options.timeLimitMs ? started + options.timeLimitMs : undefined,
+          zoo,
+          store,
+          crew,
+          progress,
+        })
         // Last of all: a model whose profiles are not whole does not count as built.
         await zoo.writeManifest(manifest)
         await zoo.tidy(manifest)

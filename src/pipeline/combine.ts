@@ -23,6 +23,8 @@ export interface CombineOptions {
   readonly profiles: readonly SizeProfile[]
   /** pictures that predictions are fitted on */
   readonly refitPictures: number
+  /** milliseconds since the epoch at which it should be done */
+  readonly until?: number | undefined
   readonly zoo: Zoo
   readonly store: ProfileStore
   readonly crew: Crew
@@ -34,6 +36,10 @@ const MOST_DIVERGENCE = 2.5
 /** Combinations that the prediction is fitted on, for what they cost in runs (on one core), and to check it on. */
 const FITTED = { least: 24, most: 96, ms: 40_000 }
 const CHECKED = 8
+/** The same where time is short. */
+const HURRIED = { fitted: 8, checked: 4, timed: 3 }
+/** What composing and loading a whole takes beside its runs. */
+const OVERHEAD_MS = 200
 /** Combinations at other input sizes, whose prediction shares most with that at the own size. */
 const FEWER = { fitted: 12, checked: 2 }
 /** Whole models whose time and memory are measured as well; quality is measured for all. */
@@ -54,13 +60,17 @@ interface Round {
  * @returns quality of the original on the report pictures, at the own input size
  */
 export async function fitCombinations(options: CombineOptions): Promise<number> {
-  const { manifest, profiles, refitPictures, progress } = options
+  const { manifest, profiles, refitPictures, until, progress } = options
+  const hurried = until !== undefined
   const [own] = profiles
   const original = originalChoices(manifest)
   const facts = factsOf(own!)
-  const wanted = countOf(own!, refitPictures)
+  const wanted = countOf(own!, refitPictures, until)
   const fitted = drawCombinations(manifest.blocks, facts, wanted, MOST_DIVERGENCE, 1, [original])
-  const checked = drawCombinations(manifest.blocks, facts, CHECKED, MOST_DIVERGENCE, 2, [original, ...fitted])
+  const checked = drawCombinations(manifest.blocks, facts, hurried ? HURRIED.checked : CHECKED, MOST_DIVERGENCE, 2, [
+    original,
+    ...fitted,
+  ])
   const rounds = profiles.map((profile): Round => {
     const isOwn = profile === own
     const here = isOwn ? fitted : fitted.slice(0, FEWER.fitted)
@@ -69,7 +79,9 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
       profile,
       fitted: [original, ...here],
       checked: fresh,
-      timed: [original, ...here.slice(0, isOwn ? TIMED.own : TIMED.other), ...fresh],
+      timed: hurried
+        ? [original, ...here.slice(0, HURRIED.timed)]
+        : [original, ...here.slice(0, isOwn ? TIMED.own : TIMED.other), ...fresh],
     }
   })
   const total = rounds.reduce((sum, round) => sum + 1 + round.fitted.length + round.checked.length, 0)
@@ -95,12 +107,15 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
 }
 
 /** As many as the time for runs allows, by what a picture takes in the original. */
-function countOf({ measurements }: SizeProfile, pictures: number): number {
+function countOf({ measurements }: SizeProfile, pictures: number, until: number | undefined): number {
   const originalMs = [...measurements].reduce((sum, [, { descendant, latencyP50Ms }]) => {
     return descendant === ORIGINAL ? sum + latencyP50Ms : sum
   }, 0)
-  const affordable = Math.floor(FITTED.ms / (originalMs * pictures))
-  return Math.min(FITTED.most, Math.max(FITTED.least, affordable))
+  // Half of what is left: the rest is for checking, and for what the wholes cost.
+  const ms = until === undefined ? FITTED.ms : Math.min(FITTED.ms, (until - Date.now()) / 2)
+  const least = until === undefined ? FITTED.least : HURRIED.fitted
+  const affordable = Math.floor(ms / (originalMs * pictures + OVERHEAD_MS))
+  return Math.min(FITTED.most, Math.max(least, affordable))
 }
 
 async function evaluateAll(

@@ -16,6 +16,8 @@ export interface BuildState {
   readonly crew: Crew
   readonly progress: Progress
   readonly skipped: Map<string, Skipped>
+  /** whether the build has a time limit: what it measures is then measured less often */
+  readonly hurried: boolean
   resumed: number
 }
 
