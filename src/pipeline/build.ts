@@ -40,7 +40,7 @@ export interface BuildReport {
 }
 
 /** Share of a time limit that the making of descendants may take; the rest is for measuring them. */
-const MAKING_SHARE = 0.4
+const MAKING_SHARE = 0.45
 /** Share of a time limit after which no other input size is begun. */
 const SIZES_SHARE = 0.7
 /** An input size at which the original keeps less of its quality than this is not worth a profile. */

@@ -15,7 +15,7 @@ export function addStart(program: Command, shell: Shell): void {
   const command = program
     .command('start')
     .description('prepare the models that ship with the package, where that is not done yet, and serve them')
-    .addOption(option('--time-limit <t>', 'for preparing one model', duration).default(25_000, '25s'))
+    .addOption(option('--time-limit <t>', 'for preparing one model', duration).default(20_000, '20s'))
     .action(async (options: ServeFlags & { timeLimit: number }) => {
       checkExposure(options.host, options.token)
       shell.whenInterrupted = 'what is prepared is kept, and the next start goes on from there'
