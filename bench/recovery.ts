@@ -32,6 +32,7 @@ import {
   fuseToBytes,
   openEvaluationSet,
   openSplits,
+  originalChoices,
   polishPlan,
   prepareItems,
 } from '../src/pipeline/index.ts'
@@ -206,9 +207,7 @@ async function plans(
   store.close()
   const own = sized[0]
   if (!own) throw new Error(`${name} has no profile on this device`)
-  const originalMs = own.predictor.latency(
-    Object.fromEntries(manifest.blocks.map(({ id }) => [id, 'original'])) as Choices,
-  ).value
+  const originalMs = own.predictor.latency(originalChoices(manifest)).value
   const splits = await openSplits(manifest.card, { images, validation, folder: '.' })
   const original = await zoo.load(manifest.model, manifest.original)
   const atOwn = await prepareItems(splits.items.report, manifest.card, firstInput(manifest.card).size, () => {})

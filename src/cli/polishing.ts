@@ -23,7 +23,7 @@ export async function polishModels(
   zoo: Zoo,
   plan: Plan,
   manifests: ReadonlyMap<string, Manifest>,
-  { images, distilMs }: PolishingOptions,
+  options: PolishingOptions,
 ): Promise<Plan> {
   const models = []
   for (const planned of plan.models) {
@@ -35,19 +35,8 @@ export async function polishModels(
       models.push(planned)
       continue
     }
-    const items = await picturesFor(zoo, manifest, images)
-    const report = await polishPlan({
-      zoo,
-      manifest,
-      choices,
-      size,
-      items,
-      what: 'sequence',
-      distilMs,
-      progress: shell.progress,
-    })
-    if (!report.kept) shell.note(`${planned.model}: ${notKept(report)}`)
-    models.push(report.polish ? { ...planned, polished: polishedOf(report.polish) } : planned)
+    const polish = await polishNow(shell, zoo, { manifest, choices }, size, options)
+    models.push(polish ? { ...planned, polished: polishedOf(polish) } : planned)
   }
   return { ...plan, models }
 }
@@ -56,26 +45,33 @@ export async function polishModels(
 export async function polishedForm(
   shell: Shell,
   zoo: Zoo,
-  { manifest, choices }: { readonly manifest: Manifest; readonly choices: Choices },
+  chosen: Chosen,
   size: Size,
   images: string | undefined,
 ): Promise<Uint8Array | undefined> {
+  const { manifest, choices } = chosen
   let polish = await readPolish(zoo, manifest, choices, size)
-  if (!polish && !isOriginal(manifest, choices)) {
-    const items = await picturesFor(zoo, manifest, images)
-    const report = await polishPlan({
-      zoo,
-      manifest,
-      choices,
-      size,
-      items,
-      what: 'sequence',
-      progress: shell.progress,
-    })
-    if (!report.kept) shell.note(`${manifest.model}: ${notKept(report)}`)
-    polish = report.polish
-  }
+  if (!polish && !isOriginal(manifest, choices)) polish = await polishNow(shell, zoo, chosen, size, { images })
   return polish && fusePolished(zoo, manifest, polish)
+}
+
+interface Chosen {
+  readonly manifest: Manifest
+  readonly choices: Choices
+}
+
+async function polishNow(
+  shell: Shell,
+  zoo: Zoo,
+  { manifest, choices }: Chosen,
+  size: Size,
+  { images, distilMs }: PolishingOptions,
+): Promise<Polish | undefined> {
+  const items = await picturesFor(zoo, manifest, images)
+  const { progress } = shell
+  const report = await polishPlan({ zoo, manifest, choices, size, items, what: 'sequence', distilMs, progress })
+  if (!report.kept) shell.note(`${manifest.model}: ${notKept(report)}`)
+  return report.polish
 }
 
 /** Pictures to fit on: never those that plans are reported on. */

@@ -41,6 +41,8 @@ export interface BuildReport {
 
 /** Share of a time limit that the making of descendants may take; the rest is for measuring them. */
 const MAKING_SHARE = 0.45
+/** Under a shorter time limit wholes are fewer and measured less often. */
+const HURRY_MS = 120_000
 /** Share of a time limit after which no other input size is begun. */
 const SIZES_SHARE = 0.7
 /** An input size at which the original keeps less of its quality than this is not worth a profile. */
@@ -75,6 +77,7 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
       model: prepared.normalised.model,
       blocks: prepared.blocks,
     })
+    const hurried = (options.timeLimitMs ?? Number.POSITIVE_INFINITY) < HURRY_MS
     const state: BuildState = {
       zoo,
       id,
@@ -84,7 +87,7 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
       progress,
       skipped: new Map(),
       resumed: 0,
-      hurried: !!options.timeLimitMs,
+      hurried,
     }
     try {
       const until = options.timeLimitMs && started + options.timeLimitMs * MAKING_SHARE
@@ -114,7 +117,7 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
           manifest,
           profiles: useful,
           refitPictures,
-          until: options.timeLimitMs ? started + options.timeLimitMs : undefined,
+          until: hurried ? started + options.timeLimitMs! : undefined,
           zoo,
           store,
           crew,

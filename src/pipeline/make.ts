@@ -16,7 +16,7 @@ export interface BuildState {
   readonly crew: Crew
   readonly progress: Progress
   readonly skipped: Map<string, Skipped>
-  /** whether the build has a time limit: what it measures is then measured less often */
+  /** whether the time limit is short: what is measured is then measured less often */
   readonly hurried: boolean
   resumed: number
 }
