@@ -15,7 +15,7 @@ import { openMetrics } from './metrics.ts'
 import { inferenceRoutes } from './oip/inference.ts'
 import { metadataRoutes } from './oip/metadata.ts'
 import { repositoryRoutes } from './oip/repository.ts'
-import { openApiDocument } from './openapi.ts'
+import { type OpenApiDocument, openApiDocument } from './openapi.ts'
 import { pageRoutes, securityHeaders } from './page-routes.ts'
 import { mount, type Route } from './route.ts'
 import { deepstackRoutes } from './routes/deepstack.ts'
@@ -40,6 +40,8 @@ export interface Application {
   readonly app: Express
   readonly limits: Limits
   readonly routes: readonly Route[]
+  /** what `/openapi.json` says */
+  readonly document: OpenApiDocument
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void
   /** Readiness turns to no, streams and event listeners end. Does not close the runtime. */
   stop(): Promise<void>
@@ -70,7 +72,8 @@ export function createApplication(runtime: Runtime, options: AppOptions = {}): A
   app.disable('etag')
   app.use(logRequests(logger), securityHeaders(), metrics.observe)
   if (attempts) app.use(slowGuessing(attempts))
-  app.use(pageRoutes(openApiDocument(routes, packageVersion, options.token !== undefined)))
+  const document = openApiDocument(routes, packageVersion, options.token !== undefined)
+  app.use(pageRoutes(document))
   app.use((_request, response, next) => {
     response.set('Cache-Control', 'no-store')
     if (stopping.signal.aborted) response.set('Connection', 'close')
@@ -95,6 +98,7 @@ export function createApplication(runtime: Runtime, options: AppOptions = {}): A
     app,
     limits,
     routes,
+    document,
     upgrade: streams.upgrade,
     async stop() {
       stopping.abort()
@@ -128,15 +132,15 @@ export const createApp = (runtime: Runtime, options: AppOptions = {}): Express =
 
 const routesOf = (service: Service): Route[] => [
   ...healthRoutes(service),
-  ...planRoutes(service),
   ...workloadRoutes(service),
+  ...planRoutes(service),
   ...modelRoutes(service),
   ...predictRoutes(service),
   ...eventRoutes(service),
+  ...deepstackRoutes(service),
   ...metadataRoutes(service, packageVersion),
   ...inferenceRoutes(service),
   ...repositoryRoutes(service),
-  ...deepstackRoutes(service),
 ]
 
 function routerOf(routes: readonly Route[]): Router {

@@ -9,10 +9,14 @@ export const name = z
   .refine(isName, 'must be 1 to 64 letters, digits, dots, dashes or underscores')
   .meta({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$' })
 
+/** Which model a path is about. */
+export const modelName = name.meta({ example: 'sign-detector' })
+
 /** Ids of workloads; the service itself makes `default:<model>`. */
 export const workloadName = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/, 'must be 1 to 128 letters, digits, dots, colons, dashes or underscores')
+  .meta({ example: 'door' })
 
 const positive = z.number().positive()
 const size = z.tuple([z.int(), z.int()]).meta({ description: 'height, width' })
@@ -25,7 +29,7 @@ export const workload = z
     weight: positive.optional().meta({ description: 'how much the quality of this model counts; 1 unless given' }),
     minQuality: z.number().optional().meta({ description: 'floor, in the metric of the model' }),
   })
-  .meta({ id: 'Workload', example: { model: 'mobilenetv2', maxLatencyMs: 20, rate: 15 } })
+  .meta({ id: 'Workload', example: { model: 'sign-detector', maxLatencyMs: 100, rate: 10 } })
 
 export const namedWorkload = workload.extend({ id: workloadName }).meta({ id: 'NamedWorkload' })
 
@@ -129,7 +133,7 @@ export const whatIf = z
     budget: budget.optional(),
     objective: z.enum(['quality', 'latency', 'memory', 'cpu']).optional(),
   })
-  .meta({ id: 'WhatIf' })
+  .meta({ id: 'WhatIf', example: { budget: { memoryBytes: 2_000_000 } } })
 
 const border = z.object({
   name: z.string(),

@@ -6,7 +6,7 @@ import { readParts } from '../body.ts'
 import { type Route, route } from '../route.ts'
 import { findModel } from '../routes/models.ts'
 import { optionsOf } from '../routes/predict.ts'
-import { name } from '../schemas.ts'
+import { modelName } from '../schemas.ts'
 import type { Service } from '../service.ts'
 import { countUpload, goneSignal } from '../upload.ts'
 import {
@@ -29,7 +29,7 @@ export const modelPaths = (rest: string): readonly string[] => [
   `/v2/models/{model}/versions/{version}${rest}`,
 ]
 
-export const modelParams = z.object({ model: name, version: z.string().optional() })
+export const modelParams = z.object({ model: modelName, version: z.string().meta({ example: VERSION }).optional() })
 
 /** @throws BlockscaleError MODEL_UNKNOWN for an unknown model or a version that there is not */
 export function modelOf(service: Service, { model, version }: z.infer<typeof modelParams>): ModelSummary {

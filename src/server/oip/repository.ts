@@ -3,7 +3,7 @@ import { BlockscaleError } from '../../base/index.ts'
 import { jsonBody } from '../body.ts'
 import { type Route, route } from '../route.ts'
 import { findModel } from '../routes/models.ts'
-import { name } from '../schemas.ts'
+import { modelName } from '../schemas.ts'
 import type { Service } from '../service.ts'
 import { VERSION } from './inference.ts'
 import { isReady } from './metadata.ts'
@@ -17,7 +17,7 @@ const entry = z
 /** Loading gives a model a default workload; unloading takes all of its workloads away. */
 export function repositoryRoutes(service: Service): Route[] {
   const { runtime } = service
-  const params = z.object({ model: name })
+  const params = z.object({ model: modelName })
   const done = z.object({ name: z.string(), load: z.boolean() })
   const before = [jsonBody(service.limits.jsonBytes)]
   return [

@@ -5,7 +5,7 @@ import { BlockscaleError } from '../../base/index.ts'
 import type { ModelSummary, Prediction } from '../../runtime/index.ts'
 import type { TaskName } from '../../tasks/index.ts'
 import { type Route, route } from '../route.ts'
-import { name } from '../schemas.ts'
+import { modelName } from '../schemas.ts'
 import type { Service } from '../service.ts'
 import { goneSignal, readUpload, uploadOf, withPicture } from '../upload.ts'
 import { pictureContents } from './predict.ts'
@@ -110,7 +110,7 @@ export function deepstackRoutes(service: Service): Route[] {
       path: '/v1/vision/custom/{model}',
       tag: TAG,
       summary: 'Objects in a picture, by a model of choice',
-      params: z.object({ model: name }),
+      params: z.object({ model: modelName }),
       contents: pictureContents,
       before: readUpload(service, (request) => [String(request.params.model)]),
       answer: detections,

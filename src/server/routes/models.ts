@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { BlockscaleError } from '../../base/index.ts'
 import type { ModelSummary } from '../../runtime/index.ts'
 import { type Route, route } from '../route.ts'
-import { modelSummary, name } from '../schemas.ts'
+import { modelName, modelSummary } from '../schemas.ts'
 import type { Service } from '../service.ts'
 
 export function modelRoutes(service: Service): Route[] {
@@ -20,7 +20,7 @@ export function modelRoutes(service: Service): Route[] {
       path: '/v1/models/{model}',
       tag: 'models',
       summary: 'One model of the zoo',
-      params: z.object({ model: name }),
+      params: z.object({ model: modelName }),
       answer: modelSummary,
       errors: ['MODEL_UNKNOWN'],
       handle: ({ params: { model } }) => modelJson(findModel(service, model)),

@@ -6,7 +6,7 @@ import type { Picture } from '../../tensor/index.ts'
 import { type AnswerJson, answer } from '../answer-schema.ts'
 import { failureJson, failureOf } from '../failure.ts'
 import { type Content, type Route, route } from '../route.ts'
-import { failure, name, numeric } from '../schemas.ts'
+import { failure, modelName, numeric } from '../schemas.ts'
 import type { Service } from '../service.ts'
 import { goneSignal, readUpload, uploadOf, withPicture } from '../upload.ts'
 
@@ -98,7 +98,7 @@ export function predictRoutes(service: Service): Route[] {
       summary: 'One picture through one model',
       description:
         'The picture is the body itself, or the first file of a multipart form. Its format is known by its content.',
-      params: z.object({ model: name }),
+      params: z.object({ model: modelName }),
       query: z.object({ deadlineMs: deadline }),
       contents: pictureContents,
       before: readUpload(service, (request) => [String(request.params.model)]),
@@ -117,7 +117,7 @@ export function predictRoutes(service: Service): Route[] {
       tag: 'models',
       summary: 'One picture through several models, decoded once',
       query: z.object({
-        models: z.string().meta({ description: 'names, separated by commas', example: 'mobilenetv2,nanodet-m-320' }),
+        models: z.string().meta({ description: 'names, separated by commas', example: 'signs,sign-detector' }),
         deadlineMs: deadline,
       }),
       contents: pictureContents,

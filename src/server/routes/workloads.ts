@@ -20,20 +20,6 @@ export function workloadRoutes(service: Service): Route[] {
       handle: () => ({ workloads: [...runtime.workloads()].map(([id, wish]) => ({ id, ...wish })) }),
     }),
     route({
-      method: 'get',
-      path: '/v1/workloads/{id}',
-      tag: 'workloads',
-      summary: 'One standing wish',
-      params,
-      answer: namedWorkload,
-      errors: ['NOT_FOUND'],
-      handle({ params: { id } }) {
-        const wish = runtime.workloads().get(id)
-        if (!wish) throw new BlockscaleError('NOT_FOUND', `there is no workload ${id}`, 'GET /v1/workloads lists them')
-        return { id, ...wish }
-      },
-    }),
-    route({
       method: 'put',
       path: '/v1/workloads/{id}',
       tag: 'workloads',
@@ -47,6 +33,20 @@ export function workloadRoutes(service: Service): Route[] {
       async handle({ params: { id }, body }) {
         const { plan, swap } = await runtime.putWorkload(id, body)
         return { workload: { id, ...body }, plan, swap }
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/workloads/{id}',
+      tag: 'workloads',
+      summary: 'One standing wish',
+      params,
+      answer: namedWorkload,
+      errors: ['NOT_FOUND'],
+      handle({ params: { id } }) {
+        const wish = runtime.workloads().get(id)
+        if (!wish) throw new BlockscaleError('NOT_FOUND', `there is no workload ${id}`, 'GET /v1/workloads lists them')
+        return { id, ...wish }
       },
     }),
     route({
