@@ -1,5 +1,7 @@
+import { execFileSync } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { commandDocs } from '../../scripts/command-docs.ts'
 import { createProgram } from '../../src/cli/program.ts'
@@ -7,6 +9,7 @@ import { Shell } from '../../src/cli/shell.ts'
 import { call } from './calling.ts'
 import { temporaryFolder } from './tiny-model.ts'
 
+const packageRoot = fileURLToPath(new URL('../..', import.meta.url))
 const zoo = join(await temporaryFolder(), 'zoo')
 const nowhere = { write() {} }
 const program = () =>
@@ -114,6 +117,19 @@ test('completion names every command and option', async () => {
       for (const { long } of command.options) expect(stdout).toContain(long)
     }
   }
+})
+
+test('bash completes commands, options and, after an option for a file, files', async () => {
+  const script = (await call('completion', 'bash')).stdout
+  const completed = (...words: string[]): string[] => {
+    const asking = `${script}\nCOMP_WORDS=(blockscale "$@"); COMP_CWORD=$#; _blockscale; printf '%s\\n' "\${COMPREPLY[@]}"`
+    const answer = execFileSync('bash', ['-c', asking, 'bash', ...words], { cwd: packageRoot, encoding: 'utf8' })
+    return answer.split('\n').filter(Boolean)
+  }
+  expect(completed('fro')).toEqual(['frontier'])
+  expect(completed('help', 'ex')).toEqual(['export'])
+  expect(completed('plan', '--mem')).toEqual(['--memory'])
+  expect(completed('run', 'm', '--plan', 'tsconfig.j')).toEqual(['tsconfig.json'])
 })
 
 test('docs/commands.md says what the commands say (npx tsx scripts/command-docs.ts writes it)', async () => {

@@ -14,10 +14,12 @@ export function addCompletion(program: Command, shell: Shell): void {
       shell.raw(which === 'bash' ? bashScript(program) : zshScript(program))
     })
   withExamples(command, [
-    ['completion bash > /etc/bash_completion.d/blockscale', 'for bash'],
+    ['completion bash > ~/.local/share/bash-completion/completions/blockscale', 'for bash'],
     ['completion zsh > ~/.zsh/_blockscale', 'for zsh, with that folder in fpath'],
   ])
 }
+
+const HELP = ['help', 'explain a command'] as const
 
 const flagsOf = (command: Command): readonly Option[] => command.options.filter(({ hidden }) => !hidden)
 const longs = (command: Command): string =>
@@ -34,7 +36,7 @@ function bashScript(program: Command): string {
 _blockscale() {
   local current="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD-1]}" words
   if [ "$COMP_CWORD" -eq 1 ]; then
-    COMPREPLY=($(compgen -W "${['help', ...names].join(' ')}" -- "$current"))
+    COMPREPLY=($(compgen -W "${[HELP[0], ...names].join(' ')}" -- "$current"))
     return
   fi
   case "$previous" in
@@ -42,7 +44,7 @@ _blockscale() {
   esac
   case "\${COMP_WORDS[1]}" in
 ${cases.join('\n')}
-    help) words="${names.join(' ')}" ;;
+    help) COMPREPLY=($(compgen -W "${names.join(' ')}" -- "$current")); return ;;
   esac
   case "$current" in
     -*) COMPREPLY=($(compgen -W "$words" -- "$current")) ;;
@@ -54,7 +56,8 @@ complete -o filenames -F _blockscale blockscale
 }
 
 function zshScript(program: Command): string {
-  const commands = program.commands.map((command) => `    '${command.name()}:${plain(command.description())}'`)
+  const all = [...program.commands.map((each) => [each.name(), each.description()] as const), HELP]
+  const commands = all.map(([name, does]) => `    '${name}:${plain(does)}'`)
   const cases = program.commands.map((command) => {
     const flags = flagsOf(command).map(
       (each) =>
@@ -81,6 +84,7 @@ ${commands.join('\n')}
   (( CURRENT-- ))
   case "$command" in
 ${cases.join('\n')}
+    help) _values command ${program.commands.map((command) => command.name()).join(' ')} ;;
   esac
 }
 if [ "$funcstack[1]" = _blockscale ]; then _blockscale "$@"; else compdef _blockscale blockscale; fi
