@@ -15,14 +15,7 @@ import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { modelId } from '../src/base/index.ts'
-import {
-  analysePruning,
-  type Block,
-  openLinearAlgebra,
-  type PruneAnalysis,
-  pruneTo,
-  removeChannels,
-} from '../src/blocks/index.ts'
+import { analysePruning, leastWeightsRemoved, openLinearAlgebra, pruneTo } from '../src/blocks/index.ts'
 import { openSession } from '../src/engine/index.ts'
 import { cut, type Model, normalise, readModel, writeModel } from '../src/onnx/index.ts'
 import { solve } from '../src/optimizer/index.ts'
@@ -129,7 +122,7 @@ async function halved(steps: number): Promise<void> {
     // Wall time says little on a busy machine: two cores for three minutes are 360 seconds of them.
     cpuSeconds,
   })
-  const plain = byWeight(block!, analysis, widths)
+  const plain = leastWeightsRemoved(block!, analysis.channels, widths)
   await add('L1', plain, {})
   const other = await learn(plain)
   const theirs = await add('L1, then as many steps', other.model, { steps: other.steps })
@@ -160,25 +153,6 @@ const likenesses = ({ graph }: Model) => {
     { student: output, teacher: output, classes: true },
     ...sums.map((name) => ({ student: name, teacher: name, weight: 1 / sums.length })),
   ]
-}
-
-/** The same widths, taking those channels whose own weights are largest, and nothing solved again. */
-function byWeight(block: Block, { channels }: PruneAnalysis, widths: readonly number[]): Model {
-  const { graph } = block.model
-  const removed = new Set<number>()
-  channels.groups.forEach(({ id, classes }, index) => {
-    const maker = graph.nodes.find(({ outputs }) => outputs[0] === id)!
-    const { dims, data } = graph.initializers.get(maker.inputs[1]!)!
-    const each = data.length / dims[0]!
-    const layout = channels.layout.get(id)!
-    const norm = (of: number) => {
-      const channel = layout.indexOf(of)
-      return (data as Float32Array).subarray(channel * each, (channel + 1) * each).reduce((s, w) => s + Math.abs(w), 0)
-    }
-    const order = [...classes].sort((a, b) => norm(a) - norm(b))
-    for (const gone of order.slice(0, classes.length - widths[index]!)) removed.add(gone)
-  })
-  return removeChannels(block.model, channels, block.nominal, removed)
 }
 
 async function runOnce(model: Model, feeds: Tensors, outputs: readonly string[]): Promise<Tensors> {

@@ -17,7 +17,7 @@ export type Samples = readonly Tensors[]
 export interface Descendant {
   readonly block: BlockId
   readonly id: DescendantId
-  readonly kind: 'prune' | 'int8' | 'prune-int8' | 'low-rank' | 'merge' | 'drop'
+  readonly kind: 'prune' | 'int8' | 'prune-int8' | 'low-rank' | 'merge' | 'drop' | 'l1-distill'
   readonly parameters: Readonly<Record<string, number | string>>
   readonly model: Model
   /** recorded shapes of values that the block does not have */

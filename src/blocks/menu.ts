@@ -4,6 +4,7 @@ import { elementCount } from '../tensor/index.ts'
 import type { Block, Descendant, Samples } from './block.ts'
 import { branchesOf } from './branches.ts'
 import { type Int8Manner, quantise } from './descendants/int8.ts'
+import { L1_LEVELS, pruneByL1 } from './descendants/l1.ts'
 import { analyseRanks, lowRank, RANK_LEVELS } from './descendants/low-rank.ts'
 import { analysePruning, PRUNE_LEVELS, prune, widthsOf } from './descendants/prune.ts'
 import { analyseReplacements, type Replacement, replaceBranches } from './descendants/replace.ts'
@@ -13,8 +14,10 @@ import type { QuantisationRange } from './ranges.ts'
 import { type Verdict, verify } from './verify.ts'
 
 /** What `--recipes` takes. */
-export const recipes = ['int8', 'prune', 'prune-int8', 'low-rank', 'merge', 'drop'] as const
+export const recipes = ['int8', 'prune', 'prune-int8', 'low-rank', 'merge', 'drop', 'l1-distill'] as const
 export type Recipe = (typeof recipes)[number]
+/** What is made unless told otherwise: all but LegoDNN's own recipe, which is there to be compared with. */
+export const defaultRecipes: readonly Recipe[] = recipes.filter((recipe) => recipe !== 'l1-distill')
 
 export interface MenuOptions {
   readonly recipes: readonly Recipe[]
@@ -44,7 +47,7 @@ export type Made =
 interface Structure {
   readonly id: string
   readonly float: Recipe
-  readonly int8: Recipe
+  readonly int8?: Recipe
   /** a text says why there is none */
   make(): Promise<Descendant | string>
 }
@@ -87,7 +90,7 @@ export async function* makeDescendants(
       else yield { kind: 'dropped', id: 'int8', why: 'it has no layer that can be quantised' }
     } else yield late('int8')
   }
-  for (const family of [pruned, dropped, merged, lowRanks]) {
+  for (const family of [pruned, dropped, merged, lowRanks, byL1]) {
     if (!family.recipes.some(wants)) continue
     if (!timeLeft()) {
       yield late(family.recipes[0])
@@ -101,7 +104,7 @@ export async function* makeDescendants(
     for (const { id, float, int8, make } of structures) {
       const wanted = [
         { id, is: wants(float) && open(id) },
-        { id: `${id}-int8`, is: wants(int8) && open(`${id}-int8`) },
+        { id: `${id}-int8`, is: int8 !== undefined && wants(int8) && open(`${id}-int8`) },
       ] as const
       if (!wanted.some(({ is }) => is)) continue
       if (!timeLeft()) {
@@ -194,6 +197,17 @@ const lowRanks: Family = {
       float: 'low-rank',
       int8: 'low-rank',
       make: async () => (await lowRank(block, samples, splits, keep, algebra)) ?? 'no layer gains from it',
+    }))
+  },
+}
+
+const byL1: Family = {
+  recipes: ['l1-distill'],
+  async of(block, samples) {
+    return L1_LEVELS.map((share) => ({
+      id: `l1-${Math.round(100 * share)}`,
+      float: 'l1-distill',
+      make: async () => (await pruneByL1(block, samples, share)) ?? 'nothing can be removed at this level',
     }))
   },
 }

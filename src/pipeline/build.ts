@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { modelId, type Progress, sha256, silentProgress } from '../base/index.ts'
-import { recipes as allRecipes, type Recipe } from '../blocks/index.ts'
+import { defaultRecipes, type Recipe } from '../blocks/index.ts'
 import { openProfiles, thisDevice } from '../profiles/index.ts'
 import type { Skipped } from '../tasks/index.ts'
 import type { FoundModel, Manifest, Zoo } from '../zoo/index.ts'
@@ -57,7 +57,7 @@ const LEAST_SHARE = 0.5
 export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions = {}): Promise<BuildReport> {
   const started = Date.now()
   const progress = options.progress ?? silentProgress
-  const recipes = options.recipes ?? allRecipes
+  const recipes = options.recipes ?? defaultRecipes
   progress.step('read and cut')
   const prepared = await prepareApart(found, options.blocks)
   const source: PictureSource = { images: options.images, validation: options.validation, folder: found.folder }

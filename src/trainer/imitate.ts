@@ -159,7 +159,8 @@ function moved(feeds: Tensors, by: { readonly shift: number; readonly flip: bool
   }
 }
 
-function stacked(feeds: readonly Tensors[]): Tensors {
+/** Float tensors of the same names, one behind the other along the first axis. */
+export function stacked(feeds: readonly Tensors[]): Tensors {
   const [first] = feeds
   if (!first || feeds.length === 1) return first ?? {}
   return Object.fromEntries(

@@ -22,7 +22,7 @@ const fact = z.strictObject({ type: z.string(), dims: z.array(z.union([count, z.
 const border = z.strictObject({ name: z.string(), fact })
 const descendant = z.strictObject({
   id: name,
-  kind: z.enum(['original', 'prune', 'int8', 'prune-int8', 'low-rank', 'merge', 'drop']),
+  kind: z.enum(['original', 'prune', 'int8', 'prune-int8', 'low-rank', 'merge', 'drop', 'l1-distill']),
   parameters: z.record(z.string(), z.union([z.number(), z.string()])),
   file: fileSchema,
   weightBytes: count,

@@ -15,7 +15,7 @@ export interface BorderValue {
 }
 
 /** How a descendant was made; `recipe` is what `--recipes` takes. */
-export type DescendantKind = 'original' | 'prune' | 'int8' | 'prune-int8' | 'low-rank' | 'merge' | 'drop'
+export type DescendantKind = 'original' | 'prune' | 'int8' | 'prune-int8' | 'low-rank' | 'merge' | 'drop' | 'l1-distill'
 
 export interface ManifestDescendant {
   readonly id: DescendantId

@@ -1,13 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { quantise } from '../../src/blocks/descendants/int8.ts'
+import { leastWeightsRemoved, pruneByL1 } from '../../src/blocks/descendants/l1.ts'
 import { analyseRanks, lowRank } from '../../src/blocks/descendants/low-rank.ts'
 import { analysePruning, prune } from '../../src/blocks/descendants/prune.ts'
 import { analyseReplacements, replaceBranches } from '../../src/blocks/descendants/replace.ts'
 import {
+  defaultRecipes,
   type LinearAlgebra,
   makeDescendants,
   openLinearAlgebra,
-  recipes,
   type Samples,
   verify,
 } from '../../src/blocks/index.ts'
@@ -30,7 +31,7 @@ describe.each(Object.entries(blocks))('%s', (_name, make) => {
     const ends = new Set<string>()
     const made: string[] = []
     for await (const each of makeDescendants(block, samples, algebra, {
-      recipes,
+      recipes: defaultRecipes,
       borders: new Map(),
       ends,
       sums: 'exact',
@@ -102,6 +103,38 @@ test('int8 keeps to the range of a shared border, so that neighbours can hand th
   const scale = made!.model.graph.initializers.get(last.inputs[1]!)!
   expect(scale.dims).toEqual([])
   expect(Number(scale.data[0])).toBeCloseTo(shared.scale, 6)
+})
+
+test('by least weights, the filters of nothing go first, and learning does not make it worse', async () => {
+  const { block, samples } = await residual()
+  const { channels } = await analysePruning(block, samples.slice(0, 16), algebra)
+  const [group] = channels.groups
+  const silenced = new Set(group!.classes.slice(0, 8))
+  const maker = block.model.graph.nodes.find(({ outputs }) => outputs[0] === group!.id)!
+  const weights = block.model.graph.initializers.get(maker.inputs[1]!)!
+  const data = Float32Array.from(weights.data as Float32Array)
+  const each = data.length / weights.dims[0]!
+  channels.layout.get(group!.id)!.forEach((id, channel) => {
+    if (silenced.has(id)) data.fill(0, channel * each, (channel + 1) * each)
+  })
+  const initializers = new Map([...block.model.graph.initializers, [maker.inputs[1]!, { ...weights, data }]])
+  const quiet = { ...block, model: { ...block.model, graph: { ...block.model.graph, initializers } } }
+  const wanted = channels.groups.map(({ classes }, i) => classes.length - (i === 0 ? 8 : 0))
+  const removed = leastWeightsRemoved(quiet, channels, wanted)
+  const same = removeChannels(quiet.model, channels, quiet.nominal, silenced)
+  expect((await verify(quiet, removed, samples, false)).outputError).toBeCloseTo(
+    (await verify(quiet, same, samples, false)).outputError,
+    9,
+  )
+
+  const widths = (await pruneByL1(block, samples, 0.5))!
+  const start = leastWeightsRemoved(block, channels, String(widths.parameters.widths).split(' ').map(Number))
+  const [learnt, before] = [
+    await verify(block, widths.model, samples, false),
+    await verify(block, start, samples, false),
+  ]
+  expect(learnt.fault).toBeUndefined()
+  expect(learnt.outputError).toBeLessThan(before.outputError)
 })
 
 test('a block whose channels are all tied to its borders is left as it is, with the reason', async () => {

@@ -35,7 +35,9 @@ export function addBuild(program: Command, shell: Shell): void {
       option('--blocks <n>', 'blocks to cut into; the best trade unless given', (name) => wholeNumber(name, 1, 64)),
     )
     .addOption(
-      option('--recipes <list>', `kinds of descendants: ${recipes.join(', ')}`, (name) => someOf(name, recipes)),
+      option('--recipes <list>', `kinds of descendants: ${recipes.join(', ')}; all but the last unless given`, (name) =>
+        someOf(name, recipes),
+      ),
     )
     .addOption(option('--jobs <n>', 'worker threads; one per core unless given', (name) => wholeNumber(name, 1, 64)))
     .addOption(option('--time-limit <t>', 'make only as many descendants as fit, such as 10m', duration))

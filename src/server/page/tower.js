@@ -3,7 +3,7 @@ import * as format from './format.js'
 import { html } from './html.js'
 
 /** How a descendant was made, in the order of the legend; the colours are in dashboard.css by the same names. */
-export const kinds = ['original', 'int8', 'prune', 'prune-int8', 'low-rank', 'merge', 'drop']
+export const kinds = ['original', 'int8', 'prune', 'prune-int8', 'low-rank', 'merge', 'drop', 'l1-distill']
 
 const words = {
   original: 'as it came',
@@ -13,6 +13,7 @@ const words = {
   'low-rank': 'factored weights',
   merge: 'layers merged',
   drop: 'layers left out',
+  'l1-distill': 'least filters out, then trained',
 }
 
 export const Legend = ({ used }) =>
