@@ -33,22 +33,28 @@ export interface CombineOptions {
 
 /** Beyond this divergence a network is of no use, and no plan goes there. */
 const MOST_DIVERGENCE = 2.5
-/** Combinations that the prediction is fitted on, for what they cost in runs (on one core), and to check it on. */
-const FITTED = { least: 24, most: 96, ms: 40_000 }
+/** Combinations whose quality the prediction is fitted on, for what they cost in runs (on one core), and to check it on. */
+const FITTED = { least: 16, most: 40, ms: 24_000 }
 const CHECKED = 8
+/**
+ * More combinations of which only the divergence is measured, on the first few pictures: that is enough to see what each
+ * descendant does in the company of others, while quality is a count that needs many pictures.
+ */
+const GLANCED = { pictures: 48, own: 64, other: 20 }
 /** The same where time is short. */
-const HURRIED = { fitted: 8, checked: 4, timed: 3 }
+const HURRIED = { fitted: 8, checked: 4, timed: 3, glanced: 0 }
 /** What composing and loading a whole takes beside its runs. */
 const OVERHEAD_MS = 200
 /** Combinations at other input sizes, whose prediction shares most with that at the own size. */
-const FEWER = { fitted: 12, checked: 2 }
+const FEWER = { fitted: 6, checked: 2 }
 /** Whole models whose time and memory are measured as well; quality is measured for all. */
-const TIMED = { own: 10, other: 5 }
+const TIMED = { own: 9, other: 4 }
 
 /** The combinations of one input size. */
 interface Round {
   readonly profile: SizeProfile
   readonly fitted: readonly Choices[]
+  readonly glanced: readonly Choices[]
   readonly checked: readonly Choices[]
   readonly timed: readonly Choices[]
 }
@@ -66,11 +72,11 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
   const original = originalChoices(manifest)
   const facts = factsOf(own!)
   const wanted = countOf(own!, refitPictures, until)
-  const fitted = drawCombinations(manifest.blocks, facts, wanted, MOST_DIVERGENCE, 1, [original])
-  const checked = drawCombinations(manifest.blocks, facts, hurried ? HURRIED.checked : CHECKED, MOST_DIVERGENCE, 2, [
-    original,
-    ...fitted,
-  ])
+  const draw = (count: number, seed: number, known: readonly Choices[]) =>
+    drawCombinations(manifest.blocks, facts, count, MOST_DIVERGENCE, seed, [original, ...known])
+  const fitted = draw(wanted, 1, [])
+  const checked = draw(hurried ? HURRIED.checked : CHECKED, 2, fitted)
+  const glanced = draw(hurried ? HURRIED.glanced : GLANCED.own, 3, [...fitted, ...checked])
   const rounds = profiles.map((profile): Round => {
     const isOwn = profile === own
     const here = isOwn ? fitted : fitted.slice(0, FEWER.fitted)
@@ -78,27 +84,38 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
     return {
       profile,
       fitted: [original, ...here],
+      glanced: isOwn ? glanced : glanced.slice(0, GLANCED.other),
       checked: fresh,
       timed: hurried
         ? [original, ...here.slice(0, HURRIED.timed)]
         : [original, ...here.slice(0, isOwn ? TIMED.own : TIMED.other), ...fresh],
     }
   })
-  const total = rounds.reduce((sum, round) => sum + 1 + round.fitted.length + round.checked.length, 0)
+  const total = rounds.reduce(
+    (sum, { fitted, glanced, checked }) => sum + 1 + [fitted, glanced, checked].flat().length,
+    0,
+  )
   progress.step('measure combinations', total)
   const evaluated = []
   for (const round of rounds) {
     // The pictures of one split at one size at a time.
     const { size } = round.profile
-    const refit = await evaluateAll(options, round.fitted, 'refit', size)
-    evaluated.push({ refit, report: await evaluateAll(options, [original, ...round.checked], 'report', size) })
+    const [refit, glances] = await Promise.all([
+      evaluateAll(options, round.fitted, 'refit', size),
+      evaluateAll(options, round.glanced, 'refit', size, GLANCED.pictures),
+    ])
+    const report = await evaluateAll(options, [original, ...round.checked], 'report', size)
+    evaluated.push({ refit, glances, report })
   }
   const costs = await costsOf(options, rounds)
   for (const [r, round] of rounds.entries()) {
-    const { refit, report } = evaluated[r]!
-    const save = (split: Split, choices: readonly Choices[], evaluations: readonly Evaluation[], predict: boolean) =>
-      saveAll(options, round.profile.size, split, choices, evaluations, costs[r]!, predict)
+    const { refit, glances, report } = evaluated[r]!
+    const save = (split: Split, choices: readonly Choices[], evaluations: readonly Evaluation[], predict: boolean) => {
+      const { pictures } = (split === 'refit' ? refit : report)[0]!
+      saveAll(options, round.profile.size, split, choices, evaluations, costs[r]!, predict, pictures)
+    }
     save('refit', round.fitted, refit, false)
+    save('refit', round.glanced, glances, false)
     // The original first: predictions are made in the scale of what it is worth on the report pictures.
     save('report', [original], report.slice(0, 1), false)
     save('report', round.checked, report.slice(1), true)
@@ -123,6 +140,7 @@ async function evaluateAll(
   combinations: readonly Choices[],
   split: Split,
   size: Size,
+  pictures?: number,
 ): Promise<Evaluation[]> {
   return Promise.all(
     combinations.map(async (choices) => {
@@ -131,6 +149,7 @@ async function evaluateAll(
         model: await fuseToBytes(zoo, manifest, choices),
         split,
         size,
+        pictures,
       }))
       progress.advance()
       return evaluation
@@ -161,7 +180,9 @@ function saveAll(
   evaluations: readonly Evaluation[],
   costs: ReadonlyMap<string, Costs>,
   predict: boolean,
+  allPictures: number,
 ): void {
+  const original = keyOf(originalChoices(manifest))
   const device = thisDevice().key
   const predictor = predict
     ? predictors(store, manifest, device).find((each) => each.size.join() === size.join())?.predictor
@@ -189,14 +210,14 @@ function saveAll(
             }
           : {},
         measured: {
-          quality: quality.value,
-          fidelity: fidelity.value,
+          // Quality on a part of the pictures is not comparable with that on all.
+          ...(pictures < allPictures ? {} : { quality: quality.value, fidelity: fidelity.value }),
           divergence,
           latencyMs: cost?.latencyP50Ms,
           memoryBytes: cost && cost.anonymousBytes + cost.mappedBytes,
         },
         pictures,
-        why: choices === combinations[0] && !predict ? 'original' : 'random',
+        why: keyOf(choices) === original ? 'original' : 'random',
         measuredAt: Date.now(),
       }
     }),

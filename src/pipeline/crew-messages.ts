@@ -34,7 +34,14 @@ export type CrewJob =
       /** milliseconds since the epoch */
       readonly until?: number | undefined
     }
-  | { readonly kind: 'evaluate'; readonly model: Uint8Array; readonly split: SplitName; readonly size: Size }
+  | {
+      readonly kind: 'evaluate'
+      readonly model: Uint8Array
+      readonly split: SplitName
+      readonly size: Size
+      /** the first so many pictures of the split; all unless given */
+      readonly pictures?: number | undefined
+    }
   /** the original itself */
   | { readonly kind: 'original'; readonly split: SplitName; readonly size: Size }
   /** descendants of one block, each alone in the original, on the profile pictures; told part by part */

@@ -149,7 +149,8 @@ const handlers: {
   },
 
   async evaluate(job, id) {
-    return evaluate(job.model, await evaluationSet(job.split, job.size, id), setup.card)
+    const set = await evaluationSet(job.split, job.size, id)
+    return evaluate(job.model, { ...set, items: set.items.slice(0, job.pictures) }, setup.card)
   },
 
   async original(job, id) {

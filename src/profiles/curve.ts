@@ -7,6 +7,13 @@ export interface Curve {
   slope(divergence: number): number
 }
 
+/** The second curve over what the first gives. */
+export const chained = (first: Curve, second: Curve): Curve => ({
+  loss: (value) => second.loss(first.loss(value)),
+  divergence: (value) => first.divergence(second.divergence(value)),
+  slope: (value) => second.slope(first.loss(value)) * first.slope(value),
+})
+
 export interface Point {
   readonly divergence: number
   readonly loss: number

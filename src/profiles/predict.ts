@@ -29,7 +29,7 @@ export interface DescendantProfile {
 export interface MeasuredCombination {
   readonly choices: Choices
   readonly quality?: number | undefined
-  /** of its outputs from those of the original, on the pictures on which `quality` was measured */
+  /** of its outputs from those of the original; without `quality` it may be measured on a part of the pictures */
   readonly divergence?: number | undefined
   /** share of pictures on which it agrees with the original; used with `pictures` */
   readonly fidelity?: number | undefined
@@ -88,6 +88,9 @@ export function fitPredictor(input: PredictorInput): Predictor {
     ),
     measured.flatMap(({ choices, quality, divergence: whole }) =>
       quality === undefined ? [] : [{ choices, loss: reference - quality, divergence: whole }],
+    ),
+    measured.flatMap(({ choices, quality, divergence: whole }) =>
+      quality === undefined && whole !== undefined ? [{ choices, divergence: whole }] : [],
     ),
   )
   const costOf = (of: 'latencyMs' | 'memoryBytes'): AdditiveCost =>

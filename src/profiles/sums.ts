@@ -1,0 +1,94 @@
+import type { Curve } from './curve.ts'
+import { ridge } from './ridge.ts'
+import { mean } from './statistics.ts'
+
+/** A measured whole: one choice (by its number) for each block, and what was measured of it. */
+export interface MeasuredWhole {
+  readonly choices: readonly number[]
+  readonly value: number
+}
+
+/** A whole's value as a curve over the sum of its choices' parts. */
+export interface CurvedSum {
+  readonly parts: readonly number[]
+  readonly curve: Curve
+}
+
+/** No correction of single choices. */
+export const STIFF = Number.POSITIVE_INFINITY
+/** A choice is never taken for more or less than so many times what it was alone. */
+const MOST_CHANGE = 5
+/** A softer candidate has to be better by this. */
+const CLEARLY_LESS = 0.98
+
+export const sumOf = (parts: readonly number[], choices: readonly number[]): number =>
+  choices.reduce((total, choice) => total + parts[choice]!, 0)
+
+export const wholeOf = ({ parts, curve }: CurvedSum, choices: readonly number[]): number =>
+  curve.loss(sumOf(parts, choices))
+
+/**
+ * One step of Gauss and Newton with ridge regression: by what factor each choice's part has to change for the curve to meet
+ * the wholes.
+ *
+ * @param alone the parts as they were measured alone; changes are counted from there, so that steps do not add up
+ * @param lambda stiffness, whatever the number of wholes and blocks
+ * @param scatterAt how far wholes scatter at a predicted value
+ */
+export function correctParts(
+  alone: readonly number[],
+  { parts, curve }: CurvedSum,
+  wholes: readonly MeasuredWhole[],
+  lambda: number,
+  scatterAt: (predicted: number) => number,
+): number[] {
+  const rows: Map<number, number>[] = []
+  const targets: number[] = []
+  for (const { choices, value } of wholes) {
+    const total = sumOf(parts, choices)
+    if (total <= 0) continue
+    const slope = curve.slope(total)
+    const scatter = scatterAt(curve.loss(total))
+    const row = new Map<number, number>()
+    for (const choice of choices) if (alone[choice]! > 0) row.set(choice, (slope * alone[choice]!) / scatter)
+    rows.push(row)
+    const moved = slope * (total - sumOf(alone, choices))
+    targets.push((value - curve.loss(total) + moved) / scatter)
+  }
+  if (rows.length === 0) return [...parts]
+  const squares = mean(rows.map((row) => [...row.values()].reduce((total, value) => total + value * value, 0)))
+  const gamma = ridge(rows, targets, lambda * Math.max(squares, 1e-12), parts.length)
+  return alone.map((part, choice) => part * Math.max(1 / MOST_CHANGE, Math.min(MOST_CHANGE, 1 + gamma[choice]!)))
+}
+
+/** Predictions of wholes by fits that have not seen them: each of `folds` parts by a fit to the others. */
+export function unseen<Whole extends { readonly choices: readonly number[] }>(
+  wholes: readonly Whole[],
+  folds: number,
+  fitTo: (others: readonly Whole[], fold: number) => CurvedSum,
+): { readonly whole: Whole; readonly predicted: number }[] {
+  const predictions: { whole: Whole; predicted: number }[] = []
+  for (let fold = 0; fold < folds; fold++) {
+    const fit = fitTo(
+      wholes.filter((_, i) => i % folds !== fold),
+      fold,
+    )
+    for (let i = fold; i < wholes.length; i += folds) {
+      predictions.push({ whole: wholes[i]!, predicted: wholeOf(fit, wholes[i]!.choices) })
+    }
+  }
+  return predictions
+}
+
+/** The candidate of least error; a later, softer one has to be clearly better. */
+export function best(candidates: readonly number[], errorOf: (candidate: number) => number): number {
+  let chosen = candidates[0]!
+  let least = Number.POSITIVE_INFINITY
+  for (const candidate of candidates) {
+    const error = errorOf(candidate)
+    if (error >= least * CLEARLY_LESS) continue
+    least = error
+    chosen = candidate
+  }
+  return chosen
+}
