@@ -101,6 +101,7 @@ export async function* makeDescendants(
       if (open(family.recipes[0])) yield { kind: 'dropped', id: family.recipes[0], why: structures }
       continue
     }
+    let beaten = false
     for (const { id, float, int8, make } of structures) {
       const wanted = [
         { id, is: wants(float) && open(id) },
@@ -111,14 +112,24 @@ export async function* makeDescendants(
         yield late(id)
         continue
       }
+      if (beaten) {
+        yield { kind: 'dropped', id, why: 'siblings already beat its lighter form' }
+        continue
+      }
       const made = await make()
       if (typeof made === 'string') {
         yield { kind: 'dropped', id, why: made }
         continue
       }
-      if (wanted[0].is) yield await judged(block, made, false, samples, offered)
+      const forms: Made[] = []
+      if (wanted[0].is) forms.push(await judged(block, made, false, samples, offered))
+      yield* forms
       const integers = wanted[1].is ? await inIntegers(made) : undefined
-      if (integers) yield await judged(block, integers, true, samples, offered)
+      if (integers) {
+        forms.push(await judged(block, integers, true, samples, offered))
+        yield forms.at(-1)!
+      }
+      beaten = family.oneByOne === true && forms.every(({ kind }) => kind === 'dropped')
     }
   }
 }
@@ -126,6 +137,8 @@ export async function* makeDescendants(
 /** A kind of structures; `open` tells whether one is still wanted, so that nothing is analysed in vain. */
 interface Family {
   readonly recipes: readonly [Recipe, ...Recipe[]]
+  /** whether deeper structures are only tried where siblings do not beat the lighter one */
+  readonly oneByOne?: boolean
   of(
     block: Block,
     samples: Samples,
@@ -161,8 +174,9 @@ const pruned: Family = {
 }
 
 /** How many branches may go at once: the one that is missed least, and about half of them. */
-const replacing = (kind: Replacement['kind']): Family => ({
+const replacing = (kind: Replacement['kind'], oneByOne: boolean): Family => ({
   recipes: [kind],
+  oneByOne,
   async of(block, samples, algebra, open) {
     const most = branchesOf(block).length
     if (!Array.from({ length: most }, (_, i) => `${kind}${i + 1}`).some(open)) return []
@@ -182,11 +196,12 @@ const replacing = (kind: Replacement['kind']): Family => ({
 
 /** Of a layer that misses more of the power of what it stands for, little is to be hoped. */
 const MOST_LOSS = 0.5
-const dropped = replacing('drop')
-const merged = replacing('merge')
+const dropped = replacing('drop', false)
+const merged = replacing('merge', true)
 
 const lowRanks: Family = {
   recipes: ['low-rank'],
+  oneByOne: true,
   async of(block, samples, algebra, open) {
     const levels = RANK_LEVELS.map((keep) => ({ keep, id: `rank${Math.round(100 * keep)}` }))
     if (!levels.some(({ id }) => open(id))) return []

@@ -1,4 +1,11 @@
-import { type Loss, type Measurement, measureDescendants, type Size, thisDevice } from '../profiles/index.ts'
+import {
+  type Loss,
+  type Measurement,
+  type Size,
+  thisDevice,
+  timeDescendants,
+  weighDescendants,
+} from '../profiles/index.ts'
 import type { Tensors } from '../tasks/index.ts'
 import type { Manifest, ManifestBlock, ManifestDescendant } from '../zoo/index.ts'
 import type { Drawable } from './combinations.ts'
@@ -21,14 +28,24 @@ const MEASURED_PICTURES = 4
 /** How often latencies are measured where time is short. */
 const HURRIED = { leastRounds: 4, mostRounds: 8, sliceMs: 10 }
 
-/** Measures every descendant at one input size: first what it loses, on all cores, then what it costs, alone on the machine. */
+/**
+ * Measures every descendant at one input size: what it loses and what memory it takes, on all cores, then its latency, alone
+ * on the machine.
+ */
 export async function profileAt(state: BuildState, manifest: Manifest, size: Size): Promise<SizeProfile> {
-  const evaluations = await evaluateAll(state, manifest, size)
-  const feeds = await state.crew.run({ kind: 'feeds', pictures: MEASURED_PICTURES, size })
-  const rows = await measureDescendants(
-    manifest.blocks.map((block, index) => ({ model: state.id, block, size, feeds: feeds.blocks[index]! })),
-    { zoo: state.zoo, device: thisDevice(), progress: state.progress, effort: state.hurried ? HURRIED : undefined },
-  )
+  const { zoo, id, crew, progress } = state
+  const device = thisDevice()
+  const feeds = await crew.run({ kind: 'feeds', pictures: MEASURED_PICTURES, size })
+  const jobs = manifest.blocks.map((block, index) => ({ model: id, block, size, feeds: feeds.blocks[index]! }))
+  const failed = new AbortController()
+  const [evaluations, weighed] = await Promise.all([
+    evaluateAll(state, manifest, size),
+    weighDescendants(jobs, { zoo, device, signal: failed.signal }),
+  ]).catch((cause) => {
+    failed.abort()
+    throw cause
+  })
+  const rows = await timeDescendants(weighed, { device, progress, effort: state.hurried ? HURRIED : undefined })
   const measurements = new Map(rows.map((row) => [`${row.block}/${row.descendant}`, row]))
   return { size, evaluations, measurements, feeds: feeds.whole }
 }
@@ -47,7 +64,10 @@ async function evaluateAll(
     progress.advance()
     await journal.put(keyOf(key), evaluation)
   }
-  progress.step(`measure what each loses at ${size.join('×')}`, 1 + manifest.blocks.flatMap(standInsOf).length)
+  progress.step(
+    `measure what each loses and takes at ${size.join('×')}`,
+    1 + manifest.blocks.flatMap(standInsOf).length,
+  )
   const skipped = (part: CrewPart) => noteSkipped(state, part)
   const original = crew
     .run({ kind: 'original', split: 'profile', size }, skipped)

@@ -4,6 +4,8 @@ export {
   type MeasureJob,
   type MeasureOptions,
   measureDescendants,
+  timeDescendants,
+  weighDescendants,
 } from './measure.ts'
 export { measureWholes, measureWholesAtSizes, type Whole } from './measure-wholes.ts'
 export type { Effort } from './measuring-process.ts'

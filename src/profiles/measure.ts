@@ -47,33 +47,55 @@ const MOST_COPIES = 8
  * @throws BlockscaleError ZOO_DAMAGED, ENGINE_FAILED
  */
 export async function measureDescendants(jobs: readonly MeasureJob[], options: MeasureOptions): Promise<Measurement[]> {
-  const { device, signal } = options
+  return timeDescendants(await weighDescendants(jobs, options), options)
+}
+
+/** Descendants compiled for this device, and what memory each takes. */
+export interface Weighed {
+  readonly job: MeasureJob
+  /** of the compiled files, in the order of the block's descendants */
+  readonly paths: readonly string[]
+  readonly memory: readonly MemoryResult[]
+}
+
+/** Compiles descendants and measures the memory of each. This may run beside other work: nothing is timed. */
+export async function weighDescendants(
+  jobs: readonly MeasureJob[],
+  options: Omit<MeasureOptions, 'effort'>,
+): Promise<Weighed[]> {
   const progress = options.progress ?? silentProgress
-  const effort = options.effort ?? EFFORT
   const compiled = await compileAll(jobs, options, progress)
-  const memory = await withMeasuring('memory', signal, async (measuring) => {
+  return withMeasuring('memory', options.signal, async (measuring) => {
     progress.step('measure memory', compiled.flat().length)
-    const results: MemoryResult[][] = []
+    const weighed: Weighed[] = []
     for (const [j, paths] of compiled.entries()) {
-      const row: MemoryResult[] = []
+      const job = jobs[j]!
+      const memory: MemoryResult[] = []
       for (const path of paths) {
-        row.push(await memoryOf(measuring, path, jobs[j]!.feeds))
+        memory.push(await memoryOf(measuring, path, job.feeds))
         progress.advance()
       }
-      results.push(row)
+      weighed.push({ job, paths, memory })
     }
-    return results
+    return weighed
   })
+}
+
+/** Measures the latency of weighed descendants. Nothing else should run meanwhile. */
+export async function timeDescendants(
+  weighed: readonly Weighed[],
+  { device, signal, progress = silentProgress, effort = EFFORT }: Omit<MeasureOptions, 'zoo'>,
+): Promise<Measurement[]> {
   return withMeasuring('latency', signal, async (measuring) => {
-    progress.step('measure latency', compiled.flat().length)
+    progress.step('measure latency', weighed.flatMap(({ paths }) => paths).length)
     const originals = await measuring.latency({
-      paths: compiled.map((paths) => paths[0]!),
-      feeds: jobs.map(({ feeds }) => feeds),
+      paths: weighed.map(({ paths }) => paths[0]!),
+      feeds: weighed.map(({ job }) => job.feeds),
       effort,
     })
     const rows: Measurement[] = []
-    for (const [j, { model, block, size, feeds }] of jobs.entries()) {
-      const paths = compiled[j]!
+    for (const [j, { job, paths, memory }] of weighed.entries()) {
+      const { model, block, size, feeds } = job
       const scale = undisturbed(originals[j]!.rounds)
       const latency = scaled(await measuring.latency({ paths, feeds: [feeds], effort }), scale)
       for (const [i, descendant] of block.descendants.entries()) {
@@ -84,7 +106,7 @@ export async function measureDescendants(jobs: readonly MeasureJob[], options: M
           device: device.key,
           size,
           ...latency[i]!,
-          ...memoryColumns(memory[j]![i]!),
+          ...memoryColumns(memory[i]!),
           measuredAt: Date.now(),
         })
       }

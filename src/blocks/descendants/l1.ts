@@ -11,7 +11,7 @@ import { candidateWidths } from '../widths.ts'
 export const L1_LEVELS = [0.2, 0.4, 0.6, 0.8] as const
 
 /** Steps of distillation that each descendant gets, and the samples of a step. */
-const LEARNING = { steps: 100, batch: 32, rate: 1e-3 }
+const LEARNING = { steps: 60, batch: 16, rate: 1e-3 }
 
 /**
  * LegoDNN's recipe, the baseline that others are measured against: the filters with the least absolute weights are taken out
