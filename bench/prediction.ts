@@ -83,13 +83,18 @@ const rows = combinations.map((choices, index) => {
   }
 })
 
-/** How far predictions are off, and how far the best possible ones would be: which pictures are in the report split is chance. */
+/**
+ * How far predictions are off, and how far the best possible ones would be by chance: which pictures are in the report split,
+ * and (`ofBothSplits`) which are in the split that predictions were fitted on as well.
+ */
 function figures(of: typeof rows) {
+  const byChance = mean(of.map((row) => row.chance)) * Math.sqrt(2 / Math.PI)
   const own = Math.max(0, mean(of.map((row) => row.qualityError ** 2 - row.chance ** 2)))
   return {
     combinations: of.length,
     meanQualityError: round(mean(of.map((row) => Math.abs(row.qualityError)))),
-    meanErrorByChance: round(mean(of.map((row) => row.chance)) * Math.sqrt(2 / Math.PI)),
+    meanErrorByChance: round(byChance),
+    ofBothSplits: round(byChance * Math.sqrt(1 + set.items.length / splits.items.refit.length)),
     ownErrorRms: round(Math.sqrt(own)),
     bias: round(mean(of.map((row) => row.qualityError))),
     worstQualityError: round(Math.max(...of.map((row) => Math.abs(row.qualityError)))),

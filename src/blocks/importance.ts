@@ -12,6 +12,8 @@ export interface ConsumerStatistics {
   readonly columnsOf: readonly (readonly number[])[]
   /** rows from which the moments were taken */
   readonly rows: number
+  /** of the layer's centred outputs: trace of `W·gram·Wᵀ` */
+  readonly power: number
 }
 
 /** Classes from the least to the most important, and what the removal of the first n of them costs. */
@@ -51,8 +53,7 @@ export function rankClasses(consumers: readonly ConsumerStatistics[]): Ranking {
 function rankByActivation(consumers: readonly ConsumerStatistics[]): Ranking {
   const count = consumers[0]?.columnsOf.length ?? 0
   const scores = new Float64Array(count)
-  for (const { gram, weights, outputs, columnLength: d, columnsOf } of consumers) {
-    const power = outputPower(gram, weights, outputs, d)
+  for (const { gram, weights, outputs, columnLength: d, columnsOf, power } of consumers) {
     columnsOf.forEach((columns, rank) => {
       for (const c of columns) {
         let norm = 0
@@ -67,7 +68,14 @@ function rankByActivation(consumers: readonly ConsumerStatistics[]): Ranking {
   return { order, loss }
 }
 
-function rankByObs({ gram, weights, outputs, columnLength: d, columnsOf }: ConsumerStatistics): Ranking | undefined {
+function rankByObs({
+  gram,
+  weights,
+  outputs,
+  columnLength: d,
+  columnsOf,
+  power,
+}: ConsumerStatistics): Ranking | undefined {
   const damped = Float64Array.from(gram)
   let trace = 0
   for (let i = 0; i < d; i++) trace += gram[i * d + i]!
@@ -76,7 +84,6 @@ function rankByObs({ gram, weights, outputs, columnLength: d, columnsOf }: Consu
   const inverse = invertSymmetric(damped, d)
   if (!inverse) return undefined
 
-  const power = outputPower(gram, weights, outputs, d)
   const w = Float64Array.from(weights)
   const alive = new Set(columnsOf.keys())
   const order: number[] = []
@@ -98,20 +105,6 @@ function rankByObs({ gram, weights, outputs, columnLength: d, columnsOf }: Consu
     loss.push(loss[loss.length - 1]! + Math.max(0, bestScore) / power)
   }
   return { order: [...order, ...alive], loss: [...loss, ...[...alive].map(() => Number.POSITIVE_INFINITY)] }
-}
-
-function outputPower(gram: Float32Array, weights: Float32Array, outputs: number, d: number): number {
-  let power = 0
-  const projected = new Float64Array(d)
-  for (let o = 0; o < outputs; o++) {
-    projected.fill(0)
-    for (let i = 0; i < d; i++) {
-      const wi = weights[o * d + i]!
-      if (wi !== 0) for (let j = 0; j < d; j++) projected[j]! += wi * gram[i * d + j]!
-    }
-    for (let j = 0; j < d; j++) power += projected[j]! * weights[o * d + j]!
-  }
-  return Math.max(power, 1e-12)
 }
 
 function removalCost(

@@ -94,14 +94,35 @@ export function solveSymmetric(a: ArrayLike<number>, b: ArrayLike<number>, n: nu
   return x
 }
 
-/** The inverse of a symmetric positive definite matrix, or undefined. */
+/** The inverse of a symmetric positive definite matrix, or undefined: `L⁻ᵀ·L⁻¹` of its Cholesky factor. */
 export function invertSymmetric(a: ArrayLike<number>, n: number): Float64Array | undefined {
-  const identity = new Float64Array(n * n)
-  for (let i = 0; i < n; i++) identity[i * n + i] = 1
-  return solveSymmetric(a, identity, n)
+  const factor = cholesky(a, n)
+  if (!factor) return undefined
+  // Row by row, each the shorter the earlier it is: a sixth of the work of solving for the identity.
+  const lower = new Float64Array(n * n)
+  for (let i = 0; i < n; i++) {
+    const row = i * n
+    for (let k = 0; k < i; k++) {
+      const f = factor[row + k]!
+      if (f !== 0) for (let j = 0; j <= k; j++) lower[row + j]! -= f * lower[k * n + j]!
+    }
+    lower[row + i] = 1
+    const d = factor[row + i]!
+    for (let j = 0; j <= i; j++) lower[row + j]! /= d
+  }
+  const inverse = new Float64Array(n * n)
+  for (let k = 0; k < n; k++) {
+    for (let i = 0; i <= k; i++) {
+      const f = lower[k * n + i]!
+      if (f !== 0) for (let j = 0; j <= i; j++) inverse[i * n + j]! += f * lower[k * n + j]!
+    }
+  }
+  for (let i = 0; i < n; i++) for (let j = i + 1; j < n; j++) inverse[i * n + j] = inverse[j * n + i]!
+  return inverse
 }
 
-function cholesky(a: ArrayLike<number>, n: number): Float64Array | undefined {
+/** The lower `L` of `a = L·Lᵀ`, or undefined where `a` is not positive definite. */
+export function cholesky(a: ArrayLike<number>, n: number): Float64Array | undefined {
   const l = new Float64Array(n * n)
   for (let j = 0; j < n; j++) {
     for (let i = j; i < n; i++) {

@@ -40,13 +40,13 @@ const CHECKED = 8
  * More combinations of which only the divergence is measured, on the first few pictures: that is enough to see what each
  * descendant does in the company of others, while quality is a count that needs many pictures.
  */
-const GLANCED = { pictures: 48, own: 64, other: 20 }
+const GLANCED = { pictures: 48, most: 64 }
 /** The same where time is short. */
 const HURRIED = { fitted: 8, checked: 4, timed: 3, glanced: 0 }
 /** What composing and loading a whole takes beside its runs. */
 const OVERHEAD_MS = 200
 /** Combinations at other input sizes, whose prediction shares most with that at the own size. */
-const FEWER = { fitted: 6, checked: 2 }
+const FEWER = { fitted: 8, checked: 2 }
 /** Whole models whose time and memory are measured as well; quality is measured for all. */
 const TIMED = { own: 9, other: 4 }
 
@@ -76,7 +76,7 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
     drawCombinations(manifest.blocks, facts, count, MOST_DIVERGENCE, seed, [original, ...known])
   const fitted = draw(wanted, 1, [])
   const checked = draw(hurried ? HURRIED.checked : CHECKED, 2, fitted)
-  const glanced = draw(hurried ? HURRIED.glanced : GLANCED.own, 3, [...fitted, ...checked])
+  const glanced = draw(hurried ? HURRIED.glanced : GLANCED.most, 3, [...fitted, ...checked])
   const rounds = profiles.map((profile): Round => {
     const isOwn = profile === own
     const here = isOwn ? fitted : fitted.slice(0, FEWER.fitted)
@@ -84,7 +84,7 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
     return {
       profile,
       fitted: [original, ...here],
-      glanced: isOwn ? glanced : glanced.slice(0, GLANCED.other),
+      glanced: isOwn ? glanced : [],
       checked: fresh,
       timed: hurried
         ? [original, ...here.slice(0, HURRIED.timed)]

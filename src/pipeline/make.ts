@@ -40,8 +40,10 @@ export async function makeAll(
   const borders = await crew.run({ kind: 'ranges' }, (part) => noteSkipped(state, part))
   const outputErrors = new Map<string, number>()
   const dropped: Dropped[] = []
-  const blocks = await Promise.all(
-    prepared.blocks.map(async (block, index): Promise<ManifestBlock> => {
+  const blocks: ManifestBlock[] = []
+  await Promise.all(
+    heaviestFirst(prepared.blocks).map(async (index): Promise<void> => {
+      const block = prepared.blocks[index]!
       const original = await zoo.writeBlock(id, block.id, ORIGINAL, writeModel(block.model))
       const descendants: ManifestDescendant[] = [
         {
@@ -98,15 +100,16 @@ export async function makeAll(
         if (!late) await journal.put(`finished/${block.id}`, true)
       }
       progress.advance()
-      return {
-        id: block.id,
-        inputs: block.inputs,
-        outputs: block.outputs,
-        descendants,
-      }
+      blocks[index] = { id: block.id, inputs: block.inputs, outputs: block.outputs, descendants }
     }),
   )
   return { blocks, dropped, outputErrors }
+}
+
+/** Numbers of blocks: wide ones take longest, and no core should be left alone with one at the end. */
+const heaviestFirst = (blocks: PreparedModel['blocks']): number[] => {
+  const weights = blocks.map(({ model }) => weightBytes(model))
+  return [...blocks.keys()].sort((a, b) => weights[b]! - weights[a]!)
 }
 
 async function recordOf(

@@ -39,8 +39,11 @@ const ENOUGH = 16
 const FOLDS = 8
 /** up to here each whole is left out by itself for the interval */
 const MOST_FOLDS = 24
-/** A descendant alone says as much about the curve as this part of a measured whole; plans are wholes. */
-const SINGLE_WEIGHT = 0.3
+/**
+ * All descendants alone say as much about the curve as so many measured wholes, and each no more than a part of one: they were
+ * judged on few pictures, and all on the same ones, so that their number does not make up for it.
+ */
+const SINGLES = { all: 3, each: 0.3 }
 
 /**
  * Fits the divergence of each choice to the divergences of measured wholes, then the curve from divergence to loss to wholes
@@ -105,7 +108,7 @@ function fitLosses(
   wholes: readonly MeasuredLoss[],
   stiffness: Pick<Stiffness, 'curve' | 'choices'>,
 ): CurvedSum {
-  const weight = wholes.length ? SINGLE_WEIGHT : 1
+  const weight = wholes.length ? singleWeight(singles.length) : 1
   const alone = singles.map(({ choice, loss }): Point => ({ divergence: divergences[choice]!, loss, weight }))
   const fitTo = (parts: readonly number[]): CurvedSum => {
     const points = wholes.map(({ choices, loss, divergence }): Point => {
@@ -124,9 +127,11 @@ function fitLosses(
   return fit
 }
 
+const singleWeight = (count: number): number => Math.min(SINGLES.each, SINGLES.all / Math.max(count, 1))
+
 function chooseStiffness(known: Known, wholes: readonly MeasuredLoss[]): Stiffness {
   const growth = growthStiffness(known.divergences, divergencesOf(known, wholes))
-  const weight = wholes.length + SINGLE_WEIGHT * known.singles.length
+  const weight = wholes.length + singleWeight(known.singles.length) * known.singles.length
   if (wholes.length < 6) return { growth, curve: weight < 6 ? STIFF : 3, choices: STIFF }
   // The divergences of each fold do not hang on what follows.
   const folds = new Map<number, CurvedSum>()

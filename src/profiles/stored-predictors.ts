@@ -20,6 +20,8 @@ export const sizeId = ([height, width]: Size): string => (height === width ? `${
  */
 export function predictors(store: ProfileStore, manifest: Manifest, device: string): SizedPredictor[] {
   const { model } = manifest
+  /** by how much wholes at the model's own size correct each descendant's divergence */
+  const corrections = new Map<string, number>()
   const base = originalOf(manifest, store.combinations({ model, size: manifest.sizes[0] }), 'refit')
   return manifest.sizes.flatMap((size): SizedPredictor[] => {
     const measurements = new Map(
@@ -36,7 +38,7 @@ export function predictors(store: ProfileStore, manifest: Manifest, device: stri
           {
             block: block.id,
             descendant: descendant.id,
-            divergence: loss?.divergence ?? 0,
+            divergence: (loss?.divergence ?? 0) * (corrections.get(key) ?? 1),
             qualityLoss: loss?.qualityLoss ?? 0,
             ...costsOf(measured),
           },
@@ -47,31 +49,32 @@ export function predictors(store: ProfileStore, manifest: Manifest, device: stri
     const combinations = store.combinations({ model, device, size })
     const fitted = originalOf(manifest, combinations, 'refit') ?? base
     const promised = originalOf(manifest, combinations, 'report') ?? fitted
-    return [
-      {
-        id: sizeId(size),
-        size,
-        predictor: fitPredictor({
-          originalQuality: promised?.measured.quality ?? 1,
-          fittedOriginalQuality: fitted?.measured.quality,
-          // The chance of which pictures were taken is known where quality is a share of them.
-          ...(promised && fitted && promised.metric.startsWith('top1')
-            ? { pictures: { fitted: fitted.pictures, wanted: promised.pictures } }
-            : {}),
-          descendants,
-          combinations: combinations
-            .filter(({ split }) => split === 'refit')
-            .map(({ choices, measured: { quality, divergence, fidelity, latencyMs, memoryBytes } }) => ({
-              choices,
-              quality,
-              divergence,
-              fidelity,
-              latencyMs,
-              memoryBytes,
-            })),
-        }),
-      },
-    ]
+    const predictor = fitPredictor({
+      originalQuality: promised?.measured.quality ?? 1,
+      fittedOriginalQuality: fitted?.measured.quality,
+      // The chance of which pictures were taken is known where quality is a share of them.
+      ...(promised && fitted && promised.metric.startsWith('top1')
+        ? { pictures: { fitted: fitted.pictures, wanted: promised.pictures } }
+        : {}),
+      descendants,
+      combinations: combinations
+        .filter(({ split }) => split === 'refit')
+        .map(({ choices, measured: { quality, divergence, fidelity, latencyMs, memoryBytes } }) => ({
+          choices,
+          quality,
+          divergence,
+          fidelity,
+          latencyMs,
+          memoryBytes,
+        })),
+    })
+    // What a descendant does in the company of others it does at every size, so the others need fewer wholes.
+    if (corrections.size === 0) {
+      for (const [i, { block, descendant, divergence }] of descendants.entries()) {
+        if (divergence > 0) corrections.set(`${block}/${descendant}`, predictor.parts[i]!.divergence / divergence)
+      }
+    }
+    return [{ id: sizeId(size), size, predictor }]
   })
 }
 

@@ -1,12 +1,12 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { openLinearAlgebra, solveSymmetric } from '../../src/blocks/linear.ts'
+import { invertSymmetric, openLinearAlgebra, solveSymmetric } from '../../src/blocks/linear.ts'
 import { chooseWidths } from '../../src/blocks/widths.ts'
 
 const matrix = (n: number, m: number) =>
   fc.array(fc.double({ min: -3, max: 3, noNaN: true }), { minLength: n * m, maxLength: n * m })
 
-test('a solved system gives back its right side', () => {
+test('a solved system gives back its right side, and so does the inverse', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 7 }).chain((n) => fc.tuple(fc.constant(n), matrix(n, n), matrix(n, 2))),
@@ -24,6 +24,13 @@ test('a solved system gives back its right side', () => {
             let sum = 0
             for (let j = 0; j < n; j++) sum += a[i * n + j]! * x[j * 2 + k]!
             expect(sum).toBeCloseTo(b[i * 2 + k]!, 5)
+          }
+        const inverse = invertSymmetric(a, n)!
+        for (let i = 0; i < n; i++)
+          for (let k = 0; k < 2; k++) {
+            let sum = 0
+            for (let j = 0; j < n; j++) sum += inverse[i * n + j]! * b[j * 2 + k]!
+            expect(sum).toBeCloseTo(x[i * 2 + k]!, 5)
           }
       },
     ),

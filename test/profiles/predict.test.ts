@@ -73,6 +73,32 @@ describe('predictions of fresh combinations', () => {
     expect(covered / n).toBeLessThanOrEqual(0.96)
   })
 
+  it('are better with more combinations of which only the divergence is known, though on easier pictures', () => {
+    const errorWith = (glances: number) => {
+      let [error, n] = [0, 0]
+      for (let seed = 1; seed <= 8; seed++) {
+        const { originalQuality, descendants, measure } = pictureWorld(seed)
+        const few = measure(16, 'refit')
+        const more = measure(glances, 'refit').map(({ choices, divergence }) => ({
+          choices,
+          divergence: 0.8 * divergence!,
+        }))
+        const predictor = fitPredictor({
+          originalQuality: originalQuality('report'),
+          fittedOriginalQuality: originalQuality('refit'),
+          descendants,
+          combinations: [...few, ...more],
+        })
+        for (const { choices, quality } of measure(60, 'report')) {
+          error += Math.abs(predictor.quality(choices).value - quality!)
+          n++
+        }
+      }
+      return error / n
+    }
+    expect(errorWith(64)).toBeLessThan(errorWith(0))
+  })
+
   it('the original has its own quality, surely', () => {
     const { original, descendants, measure } = world(3)
     const predictor = fitPredictor({ originalQuality: original, descendants, combinations: measure(30) })

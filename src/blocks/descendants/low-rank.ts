@@ -3,8 +3,8 @@ import { check, freshNames, type Graph, int, ints, isOp, type Model, type Node, 
 import { elementCount, floats } from '../../tensor/index.ts'
 import type { Block, Descendant, Samples } from '../block.ts'
 import { isConsumer } from '../channels.ts'
-import { symmetricEigen } from '../eigen.ts'
-import type { LinearAlgebra } from '../linear.ts'
+import { type Eigen, symmetricEigen } from '../eigen.ts'
+import { cholesky, type LinearAlgebra } from '../linear.ts'
 import { type LayerReference, recordReference, recordTargets } from '../reference.ts'
 import { refit, transpose, weightsOf } from '../refit.ts'
 import { chooseWidths, type GroupCost } from '../widths.ts'
@@ -40,9 +40,7 @@ export async function analyseRanks(block: Block, samples: Samples, algebra: Line
     if (!reference) continue
     const { columnLength: d, outputChannels: o } = reference.shape
     const weights = weightsOf(layer, graph, o, d)
-    const projected = await algebra.transposedProduct(reference.gram, transpose(weights, o, d), d)
-    const covariance = await algebra.transposedProduct(transpose(weights, o, d), projected, d)
-    const { values, vectors } = symmetricEigen(covariance, o)
+    const { values, vectors } = await outputDirections(weights, reference.gram, o, d, algebra)
     const positions = elementCount((block.nominal.get(layer.outputs[0]!) ?? []).slice(2))
     splits.push({
       layer,
@@ -53,6 +51,43 @@ export async function analyseRanks(block: Block, samples: Samples, algebra: Line
     })
   }
   return splits
+}
+
+/**
+ * Eigenvectors, as rows, of the covariance `W·G·Wᵀ` of a layer's outputs, the strongest first. Where the layer reads fewer
+ * channels than it makes, by way of the smaller `LᵀWᵀ·W·L` of G = L·Lᵀ, which has the same eigenvalues but for zeros.
+ */
+async function outputDirections(
+  weights: Float32Array,
+  gram: Float32Array,
+  o: number,
+  d: number,
+  algebra: LinearAlgebra,
+): Promise<Eigen> {
+  const factor = d < o ? cholesky(withRidge(gram, d), d) : undefined
+  if (!factor) {
+    const projected = await algebra.transposedProduct(gram, transpose(weights, o, d), d)
+    return symmetricEigen(await algebra.transposedProduct(transpose(weights, o, d), projected, d), o)
+  }
+  const half = await algebra.product(weights, Float32Array.from(factor), d)
+  const { values, vectors } = symmetricEigen(await algebra.transposedProduct(half, half, o), d)
+  const outputs = await algebra.product(Float32Array.from(vectors), transpose(half, o, d), d)
+  const unit = Float64Array.from(outputs)
+  for (let r = 0; r < d; r++) {
+    const row = unit.subarray(r * o, (r + 1) * o)
+    const length = Math.hypot(...row)
+    for (let k = 0; k < o; k++) row[k] = length > 0 ? row[k]! / length : 0
+  }
+  return { values, vectors: unit }
+}
+
+/** Channels that say the same make moments that are not positive definite, by rounding. */
+function withRidge(gram: Float32Array, d: number): Float64Array {
+  const result = Float64Array.from(gram)
+  let trace = 0
+  for (let i = 0; i < d; i++) trace += result[i * d + i]!
+  for (let i = 0; i < d; i++) result[i * d + i]! += (1e-7 * trace) / d + 1e-12
+  return result
 }
 
 const isSplittable = (layer: Node, graph: Graph): boolean => {

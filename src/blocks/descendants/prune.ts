@@ -34,10 +34,14 @@ export async function analysePruning(block: Block, samples: Samples, algebra: Li
   const groups = all.groups.filter((group) => group.consumers.every((output) => references.has(output)))
   const channels = { layout: all.layout, groups }
   const macs = macsByNode(block.model, block.nominal)
+  const rankings: Ranking[] = []
+  for (const group of channels.groups) {
+    rankings.push(rankClasses(await statistics(group, channels, references, graph, algebra)))
+  }
   return {
     channels,
     references,
-    rankings: channels.groups.map((group) => rankClasses(statistics(group, channels, references, graph))),
+    rankings,
     macsPerChannel: channels.groups.map((group) => costPerChannel(group, channels, graph, macs)),
   }
 }
@@ -112,33 +116,43 @@ export async function pruneTo(
 /** The signature of what a descendant keeps: two levels with the same one are the same descendant. */
 export const widthsOf = (descendant: Descendant): string => String(descendant.parameters.widths ?? '')
 
-function statistics(
+async function statistics(
   group: ChannelGroup,
   channels: Channels,
   references: ReadonlyMap<string, LayerReference>,
   graph: Graph,
-): ConsumerStatistics[] {
-  return group.consumers.flatMap((output): ConsumerStatistics[] => {
+  algebra: LinearAlgebra,
+): Promise<ConsumerStatistics[]> {
+  const all: ConsumerStatistics[] = []
+  for (const output of group.consumers) {
     const reference = references.get(output)
     const layer = graph.nodes.find((node) => node.outputs[0] === output)
-    if (!reference || !layer) return []
+    if (!reference || !layer) continue
     const { columnLength, outputChannels, kernel } = reference.shape
     const layout = channels.layout.get(reference.input) ?? []
     const area = kernel[0] * kernel[1]
-    const columnsOf = group.classes.map((each) =>
-      layout.flatMap((id, channel) => (id === each ? Array.from({ length: area }, (_, k) => channel * area + k) : [])),
-    )
-    return [
-      {
-        gram: reference.gram,
-        weights: weightsOf(layer, graph, outputChannels, columnLength),
-        outputs: outputChannels,
-        columnLength,
-        columnsOf,
-        rows: reference.targets.rows,
-      },
-    ]
-  })
+    const weights = weightsOf(layer, graph, outputChannels, columnLength)
+    all.push({
+      gram: reference.gram,
+      weights,
+      outputs: outputChannels,
+      columnLength,
+      columnsOf: group.classes.map((each) =>
+        layout.flatMap((id, channel) =>
+          id === each ? Array.from({ length: area }, (_, k) => channel * area + k) : [],
+        ),
+      ),
+      rows: reference.targets.rows,
+      power: dot(weights, await algebra.product(weights, reference.gram, columnLength)),
+    })
+  }
+  return all
+}
+
+function dot(a: Float32Array, b: Float32Array): number {
+  let sum = 0
+  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!
+  return Math.max(sum, 1e-12)
 }
 
 /** Operations of every layer that makes or reads the group's channels, for one of them. */
