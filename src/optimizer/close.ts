@@ -1,6 +1,6 @@
 import { explore } from './choose.ts'
 import { type Enumerated, enumerate, type Room } from './enumerate.ts'
-import { fillCore, joinCores } from './fill-cores.ts'
+import { configsOf, fillCore, joinCores } from './fill-cores.ts'
 import type { Config } from './price.ts'
 import { pricesFor } from './rows.ts'
 import type { Standing } from './standing.ts'
@@ -83,7 +83,11 @@ function chooseByCore(standing: Standing, lists: readonly Enumerated[], gap: num
       fillCore(menu, models, row < 0 ? idle : { room: rows.limits[row]!, price: duals[row]! }, capOf(work, items)),
     ]
   })
-  return joinCores(menu, ways, capOf(work, items))
+  const joined = joinCores(menu, ways, capOf(work, items))
+  return {
+    configs: configsOf(joined, ways),
+    dropped: ways.reduce((least, { dropped }) => Math.min(least, dropped), joined.dropped),
+  }
 }
 
 const capOf = (work: number, items: number): number => Math.max(20, Math.min(10_000, Math.floor(work / items)))

@@ -14,6 +14,8 @@ export interface DecomposeOptions {
   readonly cutoff?: number | undefined
   /** attempts to close the gap, at most; all of them unless given */
   readonly attempts?: number | undefined
+  /** relative gap at which the search ends; that at which a plan counts as optimal unless given */
+  readonly enough?: number | undefined
   /** on the clock of `performance.now()` */
   readonly deadline: number
 }
@@ -39,10 +41,10 @@ export const isLate = (deadline: number, hasPlan: boolean): boolean =>
   performance.now() > (hasPlan ? deadline : deadline + GRACE_MS)
 
 /** Relative gap at which a plan counts as optimal. */
-const ENOUGH = 1e-4
+export const ENOUGH = 1e-4
 
 /** Whether a plan of this cost counts as optimal. */
-export const isEnough = (cost: number, lower: number): boolean => cost - lower <= ENOUGH * Math.abs(cost)
+export const isEnough = (cost: number, lower: number, share = ENOUGH): boolean => cost - lower <= share * Math.abs(cost)
 
 /** Attempts to close the gap. The first is made even when the gap is small enough: mostly it is cheap, and makes plans exact. */
 const ATTEMPTS: readonly CloseOptions[] = [
@@ -97,7 +99,7 @@ export function decompose(program: Program, rows: Rows, options: DecomposeOption
   }
   if (!stop()) refill(standing)
   for (const attempt of ATTEMPTS.slice(0, options.attempts)) {
-    if (stop() || (attempt !== ATTEMPTS[0] && isEnough(standing.ceiling(), standing.lower))) break
+    if (stop() || (attempt !== ATTEMPTS[0] && isEnough(standing.ceiling(), standing.lower, options.enough))) break
     closeGap(standing, attempt)
   }
   return outcome(standing.isSettled() ? standing.ceiling() : Math.min(standing.lower, standing.ceiling()))

@@ -88,10 +88,10 @@ export function fillCore(menu: Menu, models: readonly number[], { room, price }:
 
 /** A plan put together from filled cores. */
 export interface Joined {
-  /** configurations of the models, in the order of the program; undefined when nothing fits within the gap */
-  readonly configs: Config[] | undefined
+  /** the way of each core; undefined when nothing fits within the gap */
+  readonly picks: Int32Array | undefined
   readonly cost: number
-  /** plans that were cut off exceed `root` by at least this; infinite when none was */
+  /** the least excess among what the cap cut off; infinite when nothing was */
   readonly dropped: number
 }
 
@@ -101,7 +101,13 @@ export function joinCores({ memoryLimit, memoryPrice, gap }: Menu, cores: readon
   cores.forEach(({ cost }, g) => {
     start[g + 1] = start[g]! + cost.length
   })
-  const join = (column: 'cost' | 'memory') => Float64Array.from(cores.flatMap((ways) => [...ways[column]]))
+  const join = (column: 'cost' | 'memory') => {
+    const values = new Float64Array(start[cores.length]!)
+    cores.forEach((ways, g) => {
+      values.set(ways[column], start[g])
+    })
+    return values
+  }
   const byMemory = memoryLimit < Number.POSITIVE_INFINITY
   const explored = explore(
     {
@@ -112,15 +118,20 @@ export function joinCores({ memoryLimit, memoryPrice, gap }: Menu, cores: readon
     },
     { price: byMemory ? [memoryPrice] : [], waste: byMemory ? [memoryPrice] : [], gap, cap },
   )
-  const dropped = cores.reduce((least, ways) => Math.min(least, ways.dropped), explored.dropped)
-  if (explored.keys.length === 0) return { configs: undefined, cost: Number.POSITIVE_INFINITY, dropped }
-  const picks = explored.picks(0)
+  const { dropped } = explored
+  if (explored.keys.length === 0) return { picks: undefined, cost: Number.POSITIVE_INFINITY, dropped }
+  return { picks: explored.picks(0).map((item, g) => item - start[g]!), cost: explored.keys[0]!, dropped }
+}
+
+/** The configurations of a plan by model. */
+export function configsOf({ picks }: Joined, cores: readonly Ways[]): Config[] | undefined {
+  if (!picks) return undefined
   const configs: Config[] = []
   cores.forEach((ways, g) => {
-    const own = ways.configs(picks[g]! - start[g]!)
+    const own = ways.configs(picks[g]!)
     ways.models.forEach((m, k) => {
       configs[m] = own[k]!
     })
   })
-  return { configs, cost: explored.keys[0]!, dropped }
+  return configs
 }

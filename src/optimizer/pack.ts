@@ -1,22 +1,23 @@
-/** Which core each model runs on, so that no core is overfull. */
-export interface Packing {
-  readonly cores: readonly number[] | undefined
-  /** whether "none" is proven */
-  readonly proven: boolean
-}
+import { rebalance } from './rebalance.ts'
 
-/** Placements looked at before giving up; enough to settle a dozen models, and a second at most. */
-const NODES = 200_000
+/** Up to so many loads every way is tried; more have so many good ways that exchanges find one. */
+const FEW_LOADS = 14
+/** Placements looked at before giving up. */
+const NODES = 50_000
 
 /**
- * Places `loads` on cores with the given room; loads and room are whole steps.
+ * The core that each load goes to, so that no core is overfull; undefined when no way was found. Loads and room are whole steps.
  *
  * The largest load goes first; each goes where it leaves least room (which finds tight packings), then where most is left
- * (which balances), then every way is tried.
+ * (which balances), then every way is tried, or loads are exchanged.
  *
  * @param bound cores that are settled already; -1 for a model that may go anywhere
  */
-export function pack(loads: readonly number[], room: readonly number[], bound?: readonly number[]): Packing {
+export function pack(
+  loads: readonly number[],
+  room: readonly number[],
+  bound?: readonly number[],
+): number[] | undefined {
   const left = [...room]
   const cores = loads.map(() => -1)
   const open: number[] = []
@@ -28,61 +29,60 @@ export function pack(loads: readonly number[], room: readonly number[], bound?: 
       left[core]! -= load
     }
   })
-  if (left.some((value) => value < 0)) return { cores: undefined, proven: true }
+  if (left.some((value) => value < 0)) return undefined
   open.sort((a, b) => loads[b]! - loads[a]! || a - b)
   const loaded = open.filter((m) => loads[m]! > 0)
   const total = loaded.reduce((sum, m) => sum + loads[m]!, 0)
-  if (total > left.reduce((sum, value) => sum + value, 0)) return { cores: undefined, proven: true }
-  const placed = greedy(loaded, loads, left, (a, b) => b - a) ?? greedy(loaded, loads, left, (a, b) => a - b)
-  const found = placed ?? everyWay(loaded, loads, left)
-  if (found === 'none' || found === 'unknown') return { cores: undefined, proven: found === 'none' }
+  if (total > left.reduce((sum, value) => sum + value, 0)) return undefined
+  const only = loaded.map((m) => loads[m]!)
+  const found =
+    greedy(only, left, (a, b) => b - a) ??
+    greedy(only, left, (a, b) => a - b) ??
+    (only.length > FEW_LOADS ? rebalance(only, left) : everyWay(only, left))
+  if (!found) return undefined
   loaded.forEach((m, i) => {
     cores[m] = found[i]!
   })
   spreadIdle(cores, room.length)
-  return { cores, proven: true }
+  return cores
 }
 
 function greedy(
-  order: readonly number[],
   loads: readonly number[],
   room: readonly number[],
   better: (left: number, most: number) => number,
 ): number[] | undefined {
   const left = [...room]
   const placed: number[] = []
-  for (const m of order) {
+  for (const load of loads) {
     let best = -1
     for (let core = 0; core < left.length; core++) {
-      if (left[core]! < loads[m]!) continue
+      if (left[core]! < load) continue
       if (best < 0 || better(left[core]!, left[best]!) > 0) best = core
     }
     if (best < 0) return undefined
-    left[best]! -= loads[m]!
+    left[best]! -= load
     placed.push(best)
   }
   return placed
 }
 
-function everyWay(
-  order: readonly number[],
-  loads: readonly number[],
-  room: readonly number[],
-): number[] | 'none' | 'unknown' {
+/** @param loads the largest first */
+function everyWay(loads: readonly number[], room: readonly number[]): number[] | undefined {
   const left = [...room]
   const placed: number[] = []
   let nodes = 0
-  const rest = new Float64Array(order.length + 1)
-  for (let i = order.length - 1; i >= 0; i--) rest[i] = rest[i + 1]! + loads[order[i]!]!
-  const smallest = order.length > 0 ? loads[order[order.length - 1]!]! : 0
+  const rest = new Float64Array(loads.length + 1)
+  for (let i = loads.length - 1; i >= 0; i--) rest[i] = rest[i + 1]! + loads[i]!
+  const smallest = loads.at(-1) ?? 0
   const place = (i: number): boolean => {
-    if (i === order.length) return true
+    if (i === loads.length) return true
     if (++nodes > NODES) return false
     // Room that is too small for every load left is lost.
     let usable = 0
     for (const value of left) if (value >= smallest) usable += value
     if (usable < rest[i]!) return false
-    const load = loads[order[i]!]!
+    const load = loads[i]!
     const tried: number[] = []
     for (let core = 0; core < left.length; core++) {
       if (left[core]! < load || tried.includes(left[core]!)) continue
@@ -94,8 +94,7 @@ function everyWay(
     }
     return false
   }
-  if (place(0)) return placed
-  return nodes > NODES ? 'unknown' : 'none'
+  return place(0) ? placed : undefined
 }
 
 /** Models without a rate load no core for long: they go where fewest models are. */

@@ -1,13 +1,12 @@
 import { seededRandom, shuffled } from '../base/index.ts'
-import { assignments, everyAssignment } from './assign.ts'
+import { everyAssignment } from './assign.ts'
 import type { Program } from './compile.ts'
-import { type DecomposeOptions, decompose, isEnough, isLate, type Outcome } from './decompose.ts'
-import { type Enumerated, enumerate } from './enumerate.ts'
-import { fillCore, joinCores, type Menu } from './fill-cores.ts'
+import { kindsOf } from './core-sets.ts'
+import { type DecomposeOptions, decompose, ENOUGH, isEnough, isLate, type Outcome } from './decompose.ts'
+import { Division, type DivisionOptions } from './division.ts'
 import { pack } from './pack.ts'
-import { PARTITIONED, partition } from './partition.ts'
-import type { Config } from './price.ts'
-import { placedRows, pricesFor, sharedRows } from './rows.ts'
+import { type Config, price } from './price.ts'
+import { placedRows, sharedRows } from './rows.ts'
 
 /** A plan with a core for each model. */
 export interface Placed {
@@ -16,45 +15,40 @@ export interface Placed {
   readonly cost: number
 }
 
-/** The gaps looked into, as shares of the cost, and the assignments filled for each: a small gap is quickly looked through. */
-const GAPS = [
-  { share: 1e-4, tried: 10 },
-  { share: 4e-4, tried: 8 },
-  { share: 1.6e-3, tried: 6 },
-  { share: 6.4e-3, tried: 4 },
-  { share: 0.025, tried: 4 },
-] as const
-/** Where all divisions are looked at: configurations listed and ways kept in all; the more models, the fewer of each. */
-const LISTED = 8000
-/** Where cores are filled by themselves: models set free on each, configurations listed of each, and ways kept. */
-const FREE = 6
-const LISTED_OF_FREE = 50
-const KEPT = 400
-/** Turns in which two cores divide some of their models anew, how many models, and ways kept of each set of them. */
-const TURNS = 32
+/** The first gap that divisions are looked for in, as a share of the cost beyond the root's, and by how much it grows each time. */
+const FIRST_GAP = 1e-4
+const GAP_GROWTH = 2
+const GAPS = 16
+/** Configurations listed of each model, and ways kept to fill a core. */
+const LISTED = 1000
+/** Up to so many models, every assignment is solved by itself in the end, until nothing better is left. */
+const FEW_MODELS = 5
+/** How much lighter (as a share of all load) a plan of many models is made at first, so that it can be placed, and at most. */
+const LIGHTER = { least: 1e-5, most: 0.3, second: 1.35, growth: 2 }
+/** Up to so many kinds of models, the price of memory is sought anew. */
+const FEW_KINDS = 4
+/** Turns in which two cores divide some of their models anew, until so many were in vain; how many models those may be. */
+const TURNS = 8
 const REDIVIDED = 10
-const REDIVIDED_KEPT = 100
-const NOTHING_LISTED: Enumerated = { configs: [], beyond: Number.POSITIVE_INFINITY, work: 0 }
+const LISTED_OF_REDIVIDED = 200
 /** Partial placements that are solved, at most. */
 const NODES = 100
-/** Up to so many models, every assignment is solved, until nothing better is left. */
-const FEW_MODELS = 5
-
-/** Models bound to cores so far (-1: free), what is known of the plans that remain, and the bound on them. */
-interface Node {
-  readonly cores: readonly number[]
-  readonly outcome: Outcome
-  readonly lower: number
-}
 
 /**
  * Finds the cheapest plan whose models can be placed on the cores, when the cheapest plan of all (the root) cannot.
  *
- * First good assignments for the loads of the root's plan, each core filled by itself. Then, for few models, every way to divide
- * them among the cores. What is left is branch and bound: models are bound to cores one by one, the largest first.
+ * Few models, or few kinds of them: every division among the cores is looked at. Many models: a plan that is lighter by a trace
+ * leaves the room that placing it needs, and then some cores at a time are divided anew. What is left is branch and bound:
+ * models are bound to cores one by one, the largest first.
  */
 export function place(program: Program, limits: readonly number[], options: DecomposeOptions, root: Outcome) {
   return new Placement(program, limits, options, root).run()
+}
+
+interface Node {
+  readonly cores: readonly number[]
+  readonly outcome: Outcome
+  readonly lower: number
 }
 
 class Placement {
@@ -62,6 +56,7 @@ class Placement {
   readonly limits: readonly number[]
   readonly options: DecomposeOptions
   readonly root: Outcome
+  readonly loaded: readonly number[]
   best: Placed | undefined
   lower: number
   private solved = 0
@@ -71,61 +66,22 @@ class Placement {
     this.limits = limits
     this.options = options
     this.root = root
+    this.loaded = program.models.flatMap((model, m) => (model.loadRate > 0 ? [m] : []))
     this.lower = root.lower
   }
 
   run(): { readonly best: Placed | undefined; readonly lower: number } {
-    const free = this.program.models.map(() => -1)
-    this.settle(free, this.root.configs)
-    if (this.isFew()) this.tryEvery()
-    else this.tryGaps()
-    return { best: this.best, lower: Math.min(this.lower, this.best?.cost ?? Number.POSITIVE_INFINITY) }
-  }
-
-  /** Few models: every assignment, each solved as far as it can beat the best. */
-  tryEvery(): void {
-    if (this.isDone()) return
-    const { program, limits, root } = this
-    const loads = this.loadsOf(root.configs!)
-    const lightest = program.models.map((model, m) => (model.loadRate > 0 ? root.leastLatency[m]! * model.loadRate : 0))
-    const loaded = program.models.flatMap((model, m) => (model.loadRate > 0 ? [m] : []))
-    const only = (values: readonly number[]) => loaded.map((m) => values[m]!)
-    let lower = Number.POSITIVE_INFINITY
-    for (const own of everyAssignment(only(loads), only(lightest), limits)) {
-      if (this.isDone()) {
-        lower = Math.min(lower, this.lower)
-        break
-      }
-      const cores = program.models.map(() => -1)
-      loaded.forEach((m, i) => {
-        cores[m] = own[i]!
-      })
-      const { outcome } = this.solve(cores)
-      this.settle(cores, outcome.configs)
-      lower = Math.min(lower, outcome.lower)
+    this.settle(
+      this.program.models.map(() => -1),
+      this.root.configs,
+    )
+    if (!this.isDone()) {
+      const kinds = kindsOf(this.program, this.loaded, this.limits.length)
+      if (kinds) this.divide(kinds)
+      else this.lighten()
     }
-    this.raise(lower)
-  }
-
-  /** More models: within a small gap of the bound first, which is quick, then within larger ones. */
-  tryGaps(): void {
-    for (const { share, tried } of GAPS) {
-      const gap = this.root.cost - this.root.root + share * Math.abs(this.root.cost)
-      if (this.isDone() || (this.best && this.best.cost - this.root.root <= gap)) break
-      if (this.loadedCount() <= PARTITIONED) this.divide(gap)
-      else this.fillAssignments(gap, tried)
-    }
-    if (this.loadedCount() > PARTITIONED) for (let turn = 0; turn < TURNS && !this.isDone(); turn++) this.redivide(turn)
-    if (!this.isDone() && !this.best) this.solveAssignments()
     if (!this.isDone() && !this.best) this.branch()
-  }
-
-  loadedCount(): number {
-    return this.program.models.filter((model) => model.loadRate > 0).length
-  }
-
-  isFew(): boolean {
-    return this.loadedCount() <= FEW_MODELS
+    return { best: this.best, lower: Math.min(this.lower, this.best?.cost ?? Number.POSITIVE_INFINITY) }
   }
 
   isDone(): boolean {
@@ -134,16 +90,16 @@ class Placement {
     if (!this.best) return false
     if (target !== undefined && this.best.cost <= target) return true
     if (this.best.cost - this.lower <= 1e-12 * Math.abs(this.best.cost)) return true
-    return !this.isFew() && isEnough(this.best.cost, this.lower)
+    return this.loaded.length > FEW_MODELS && isEnough(this.best.cost, this.lower)
   }
 
   /** Places the models of a plan where that is possible; `cores` are settled already. */
   settle(cores: readonly number[], configs: readonly Config[] | undefined): boolean {
     if (!configs) return false
-    const packing = pack(this.loadsOf(configs), this.limits, cores)
-    if (!packing.cores) return false
+    const placed = pack(this.loadsOf(configs), this.limits, cores)
+    if (!placed) return false
     const cost = configs.reduce((sum, config) => sum + config.cost, 0)
-    if (!this.best || cost < this.best.cost) this.best = { configs, cores: packing.cores, cost }
+    if (!this.best || cost < this.best.cost) this.best = { configs, cores: placed, cost }
     this.raise(this.lower)
     return true
   }
@@ -159,128 +115,181 @@ class Placement {
     return configs.map((config, m) => config.latency * this.program.models[m]!.loadRate)
   }
 
-  /** Configurations near enough to the root's prices that a plan of them can cost no more than `root + gap`. */
-  list(m: number, gap: number, cap: number): Enumerated {
-    const { program, root } = this
-    const rows = sharedRows(program)
-    const room = {
-      memory: Number.POSITIVE_INFINITY,
-      latency: Number.POSITIVE_INFINITY,
-      memoryMatters: rows.memory >= 0,
-      latencyMatters: true,
-    }
-    const model = program.models[m]!
-    return enumerate(model, pricesFor(rows, model, m, root.duals), root.leastReduced[m]! + gap, room, cap)
-  }
-
-  menu(gap: number, lists: readonly Enumerated[]): Menu {
-    const { program, root } = this
-    const { memoryLimit } = program
-    return {
-      program,
-      lists,
-      memoryLimit,
-      memoryPrice: this.memoryPrice(),
-      least: root.leastReduced,
-      root: root.root,
-      gap,
-    }
-  }
-
-  memoryPrice(): number {
+  private get memoryPrice(): number {
     const { memory } = sharedRows(this.program)
     return memory >= 0 ? this.root.duals[memory]! : 0
   }
 
-  loadPrice(): number {
-    const row = sharedRows(this.program).loads.find((own) => own.length > 0)?.[0]
+  private get loadPrice(): number {
+    const row = this.loadRow
     return row === undefined ? 0 : this.root.duals[row]!
   }
 
-  /**
-   * Whole assignments that suit the root's plan. Each core is filled by itself, then memory is shared out. Where many models are on
-   * a core, a few of them are set free and the others stay as in the root's plan.
-   */
-  fillAssignments(gap: number, tried: number): void {
-    const { program, limits } = this
-    const planned = this.root.configs!
-    const known = new Map<number, Enumerated>()
-    const listed = (m: number): Enumerated => {
-      const list = known.get(m) ?? this.list(m, gap, LISTED_OF_FREE)
-      known.set(m, list)
-      return list
-    }
-    const models = program.models.map((_, m) => m)
-    const random = seededRandom(models.length)
-    for (const cores of this.assignments(tried)) {
-      const onCore = limits.map((_, core) => models.filter((m) => program.models[m]!.loadRate > 0 && cores[m] === core))
-      const free = new Set(onCore.flatMap((own) => shuffled(own, random).slice(0, FREE)))
-      const lists = models.map((m) => (free.has(m) ? listed(m) : { configs: [planned[m]!], beyond: 0, work: 0 }))
-      const menu = this.menu(gap, lists)
-      const price = this.loadPrice()
-      const idle = models.filter((m) => program.models[m]!.loadRate === 0)
-      const ways = idle.length > 0 ? [fillCore(menu, idle, { room: Number.POSITIVE_INFINITY, price: 0 }, KEPT)] : []
-      for (const [core, own] of onCore.entries()) {
-        if (own.length > 0) ways.push(fillCore(menu, own, { room: limits[core]!, price }, KEPT))
-        if (ways.some(({ cost }) => cost.length === 0)) break
+  private get loadRow(): number | undefined {
+    return sharedRows(this.program).loads.find((own) => own.length > 0)?.[0]
+  }
+
+  /** @param memoryPrice other than the root's where the cores make memory dearer or cheaper than all together would */
+  private division(
+    kinds: readonly (readonly number[])[],
+    rest: Pick<DivisionOptions, 'idle' | 'rooms' | 'memoryLimit' | 'cap'>,
+    memoryPrice = this.memoryPrice,
+  ): Division {
+    const { program, root, loadPrice } = this
+    const least =
+      memoryPrice === this.memoryPrice ? root.leastReduced : this.leastAt(memoryPrice, [...kinds, rest.idle])
+    return new Division({
+      ...rest,
+      program,
+      kinds,
+      memoryPrice,
+      loadPrice,
+      least,
+      isLate: () => isLate(this.options.deadline, this.best !== undefined),
+    })
+  }
+
+  /** Least reduced costs at another price of memory; models of a kind have the same. */
+  private leastAt(memoryPrice: number, kinds: readonly (readonly number[])[]): Float64Array {
+    const { program, loadPrice } = this
+    const least = new Float64Array(program.models.length)
+    for (const own of kinds) {
+      for (const m of own) {
+        const model = program.models[m]!
+        const prices = { cost: 1, memory: memoryPrice, latency: loadPrice * model.loadRate }
+        least[m] = m === own[0] || model.loadRate === 0 ? price(model, prices, true)!.lower : least[own[0]!]!
       }
-      if (ways.every(({ cost }) => cost.length > 0)) this.settle(cores, joinCores(menu, ways, KEPT).configs)
-      if (this.isDone()) return
     }
+    return least
   }
 
-  /** Where the rows are tight, each core needs prices of its own. */
-  solveAssignments(): void {
-    for (const cores of this.assignments(3)) this.settle(cores, this.solve(cores).outcome.configs)
+  /** All divisions of the models among the cores, within a small gap of the bound first and then within larger ones. */
+  divide(kinds: readonly (readonly number[])[]): void {
+    const { program, root, limits } = this
+    const idle = program.models.flatMap((model, m) => (model.loadRate > 0 ? [] : [m]))
+    const rest = { idle, rooms: limits, memoryLimit: program.memoryLimit, cap: LISTED }
+    const division = kinds.length <= FEW_KINDS ? this.bestPriced(kinds, rest) : this.division(kinds, rest)
+    const { base } = division
+    const floor = base + division.floor()
+    this.raise(floor)
+    const start = Math.max(root.cost, floor) - base
+    for (let round = 0; round < GAPS && !this.isDone(); round++) {
+      const gap = start + FIRST_GAP * GAP_GROWTH ** round * Math.abs(root.cost)
+      const most = Math.min(gap, (this.best?.cost ?? Number.POSITIVE_INFINITY) - base)
+      const found = division.within(most)
+      if (found.configs) this.settle(found.cores, found.configs)
+      this.raise(Math.min(base + found.beyond, this.best?.cost ?? Number.POSITIVE_INFINITY))
+      if (most < gap || found.beyond < most) break
+    }
+    if (!this.isDone() && this.loaded.length <= FEW_MODELS) this.tryEvery(division)
   }
 
-  assignments(count: number): number[][] {
-    return assignments(this.loadsOf(this.root.configs!), this.limits, count)
+  /**
+   * The division at the price of memory that proves most. Alike models fill a core in few ways, often far from what all cores
+   * together would do, and then the root's price is not the right one. (With many kinds that hardly happens.)
+   */
+  private bestPriced(kinds: readonly (readonly number[])[], rest: Parameters<typeof this.division>[1]): Division {
+    let best = this.division(kinds, rest)
+    let most = best.base + best.floor()
+    let middle = this.memoryPrice
+    if (!(middle > 0) || most === Number.POSITIVE_INFINITY) return best
+    for (let step = 0.5; step > 0.004; step /= 2) {
+      for (const factor of [1 / (1 + step), 1 + step]) {
+        const other = this.division(kinds, rest, middle * factor)
+        const bound = other.base + other.floor()
+        if (bound <= most) continue
+        most = bound
+        best = other
+        middle *= factor
+        break
+      }
+    }
+    return best
+  }
+
+  /** Few models: what divisions could not settle, each assignment does by prices of its own. */
+  tryEvery(division: Division): void {
+    const { program, limits, root, loaded } = this
+    const loads = this.loadsOf(root.configs!)
+    const only = (values: readonly number[]) => loaded.map((m) => values[m]!)
+    let lower = Number.POSITIVE_INFINITY
+    for (const own of everyAssignment(only(loads), only(loads.map(() => 0)), limits)) {
+      const cores = program.models.map(() => -1)
+      loaded.forEach((m, i) => {
+        cores[m] = own[i]!
+      })
+      const bound = division.base + division.excessOf(cores)
+      if (this.isDone() || bound >= (this.best?.cost ?? Number.POSITIVE_INFINITY)) {
+        lower = Math.min(lower, Math.max(bound, this.lower))
+        continue
+      }
+      const { outcome } = this.solve(cores)
+      this.settle(cores, outcome.configs)
+      lower = Math.min(lower, outcome.lower)
+    }
+    this.raise(lower)
+  }
+
+  /** Many models: lighter plans, until one can be placed; then cores are divided anew while that is worth it. */
+  lighten(): void {
+    const { program, root } = this
+    const rows = sharedRows(program)
+    const row = this.loadRow!
+    const all = rows.limits[row]!
+    // What may be lost to placing, so that the plan still counts as optimal.
+    const spare = 0.7 * (ENOUGH * Math.abs(root.cost) - (root.cost - root.lower))
+    const price = this.loadPrice * all
+    const first = price > 0 ? Math.max(spare / price, LIGHTER.least) : LIGHTER.growth * LIGHTER.least
+    const anywhere = program.models.map(() => -1)
+    const options = { ...this.options, pool: root.pool, attempts: 2, enough: ENOUGH / 8 }
+    let share = first
+    while (share < LIGHTER.most && !this.isDone()) {
+      const limits = rows.limits.map((limit, r) => (r === row ? Math.floor(limit * (1 - share)) : limit))
+      const { configs } = decompose(program, { ...rows, limits }, options)
+      if (this.settle(anywhere, configs)) break
+      share *= share === first ? LIGHTER.second : LIGHTER.growth
+    }
+    for (let turn = 0, idle = 0; idle < TURNS && this.best && !this.isDone(); turn++) {
+      const { cost } = this.best
+      this.redivide(turn)
+      idle = this.best.cost < cost ? 0 : idle + 1
+    }
   }
 
   /** Divides some models of two cores anew between the two, in the best of all ways. */
   redivide(turn: number): void {
-    if (!this.best) return
     const { program, limits } = this
-    const { configs, cores } = this.best
+    const { configs, cores } = this.best!
     const random = seededRandom(turn)
-    const pair = shuffled(
+    const some = shuffled(
       limits.map((_, core) => core),
       random,
     ).slice(0, 2)
-    const here = program.models.flatMap((model, m) => (model.loadRate > 0 && pair.includes(cores[m]!) ? [m] : []))
+    const here = this.loaded.filter((m) => some.includes(cores[m]!))
     const free = shuffled(here, random).slice(0, REDIVIDED)
-    const isFree = program.models.map((_, m) => free.includes(m))
+    const kinds = kindsOf(program, free, some.length)
+    if (!kinds) return
+    const isFree = new Set(free)
     const loads = this.loadsOf(configs)
-    const rooms = pair.map((core) =>
-      loads.reduce((left, load, m) => (cores[m] === core && !isFree[m] ? left - load : left), limits[core]!),
+    const rooms = some.map((core) =>
+      loads.reduce((left, load, m) => (cores[m] === core && !isFree.has(m) ? left - load : left), limits[core]!),
     )
-    const memoryLimit = configs.reduce((left, { memory }, m) => (isFree[m] ? left : left - memory), program.memoryLimit)
-    const [memoryPrice, price] = [this.memoryPrice(), this.loadPrice()]
-    const now = free.reduce((sum, m) => sum + configs[m]!.cost - this.root.leastReduced[m]!, 0)
-    const paid = rooms.reduce((sum, room) => sum + price * room, memoryPrice > 0 ? memoryPrice * memoryLimit : 0)
-    const gap = now + paid
-    if (!(gap > 0)) return
-    const lists = program.models.map((_, m) => (isFree[m] ? this.list(m, gap, LISTED_OF_FREE) : NOTHING_LISTED))
-    const found = partition({ ...this.menu(gap, lists), memoryLimit }, free, rooms, price, REDIVIDED_KEPT)
+    const memoryLimit = configs.reduce(
+      (left, { memory }, m) => (isFree.has(m) ? left : left - memory),
+      program.memoryLimit,
+    )
+    const division = this.division(kinds, { idle: [], rooms, memoryLimit, cap: LISTED_OF_REDIVIDED })
+    const now = free.reduce((sum, m) => sum + configs[m]!.cost, 0) - division.base
+    if (!(now > 0)) return
+    let found = division.within(now / 8)
+    if (!found.configs) found = division.within(now * (1 - 1e-9))
     if (!found.configs) return
     const next = { configs: [...configs], cores: [...cores] }
     for (const m of free) {
       next.configs[m] = found.configs[m]!
-      next.cores[m] = pair[found.cores[m]!]!
+      next.cores[m] = some[found.cores[m]!]!
     }
     this.settle(next.cores, next.configs)
-  }
-
-  /** All divisions of the models among the cores at once; exact when nothing was cut off. */
-  divide(gap: number): void {
-    const { models } = this.program
-    const cap = Math.min(2000, Math.max(60, Math.floor(LISTED / models.length)))
-    const lists = models.map((_, m) => this.list(m, gap, cap))
-    const all = models.map((_, m) => m)
-    const found = partition(this.menu(gap, lists), all, this.limits, this.loadPrice(), cap)
-    if (found.configs) this.settle(found.cores, found.configs)
-    this.raise(Math.min(found.beyond, this.best?.cost ?? Number.POSITIVE_INFINITY))
   }
 
   branch(): void {
@@ -310,7 +319,8 @@ class Placement {
   solve(cores: readonly number[]): Node {
     this.solved++
     const pool = { configs: this.root.pool.configs, duals: undefined }
-    const options = { ...this.options, pool, cutoff: this.best?.cost, attempts: this.isFew() ? undefined : 1 }
+    const attempts = this.loaded.length <= FEW_MODELS ? undefined : 1
+    const options = { ...this.options, pool, cutoff: this.best?.cost, attempts }
     const outcome = decompose(this.program, placedRows(this.program, cores), options)
     return { cores, outcome, lower: outcome.lower }
   }

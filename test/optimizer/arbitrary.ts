@@ -62,6 +62,21 @@ export const smallProblem: fc.Arbitrary<Problem> = fc
 /** Of the same kinds, with far too many plans to try them all. */
 export const mediumProblem: fc.Arbitrary<Problem> = fc.integer({ min: 2, max: 5 }).chain((n) => problemOf(n, 6, 6))
 
+/** Several models on a few cores, some of them copies of others: small enough to try every placement of every plan. */
+export const crowdedProblem: fc.Arbitrary<Problem> = fc
+  .record({
+    models: fc.array(model(0, 1, 3), { minLength: 2, maxLength: 3 }),
+    copies: fc.array(fc.nat(), { minLength: 2, maxLength: 4 }),
+    memoryBytes: fc.option(fc.integer({ min: 0, max: 4000 }), { nil: undefined }),
+    cores: fc.constantFrom(0.5, 1, 1.25, 2, 2.5),
+    utilisation: fc.constantFrom(0.1, 0.25, 0.5),
+    objective: fc.constantFrom('quality' as const, 'memory' as const, 'cpu' as const),
+  })
+  .map(({ models, copies, ...limits }) => ({
+    ...limits,
+    models: [...models, ...copies.map((i) => models[i % models.length]!)].map((one, m) => ({ ...one, id: `m${m}` })),
+  }))
+
 const problemOf = (n: number, blocks: number, choices: number): fc.Arbitrary<Problem> =>
   fc.record({
     models: fc.tuple(...Array.from({ length: n }, (_, m) => model(m, blocks, choices))),

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { instance, KINDS } from '../../bench/optimizer-instances.ts'
 import { createSolver, type Plan, type Problem, solve } from '../../src/optimizer/index.ts'
-import { smallProblem } from './arbitrary.ts'
+import { crowdedProblem, smallProblem } from './arbitrary.ts'
 import { broken, exhaustive } from './exhaustive.ts'
 import { relaxed } from './relaxed.ts'
 
@@ -136,6 +136,40 @@ describe('small problems with every kind of limit, variants, swaps, rates, ties'
     )
     expect(tried).toBeGreaterThan(0)
   })
+})
+
+test('models that share cores, copies of each other among them: as good as the best of all placements', () => {
+  let placed = 0
+  fc.assert(
+    fc.property(crowdedProblem, (problem) => {
+      const best = exhaustive(problem)
+      const plan = solve(problem)
+      if (best === undefined) return plan.status === 'infeasible'
+      placed++
+      expect(plan.status).toBe('optimal')
+      expect(broken(problem, plan)).toEqual([])
+      expect(plan.bound!).toBeLessThanOrEqual(best + 1e-9 * Math.max(1, Math.abs(best)))
+      expect(plan.objective!).toBeLessThanOrEqual(best + plan.gap! * Math.abs(plan.objective!) + 1e-9)
+    }),
+    { numRuns: RUNS / 3 },
+  )
+  expect(placed).toBeGreaterThan(50)
+})
+
+test.each(['random', 'identical'] as const)('a dozen %s models have a proven placement', (kind) => {
+  const problem: Problem = { ...instance({ models: 12, blocks: 8, choices: 8 }, kind, 2), timeLimitMs: 60_000 }
+  const plan = solve(problem)
+  expect(plan.status).toBe('optimal')
+  expect(broken(problem, plan)).toEqual([])
+})
+
+test('fifty copies of one model are placed, six or seven on a core, as well as can be', () => {
+  const problem: Problem = { ...instance({ models: 50, blocks: 8, choices: 8 }, 'identical', 1), timeLimitMs: 60_000 }
+  const plan = solve(problem)
+  expect(plan.status).toBe('optimal')
+  expect(broken(problem, plan)).toEqual([])
+  const onCore = Array.from({ length: 8 }, (_, core) => plan.models.filter((model) => model.core === core).length)
+  expect(onCore.sort()).toEqual([6, 6, 6, 6, 6, 6, 7, 7])
 })
 
 describe('larger problems', () => {
