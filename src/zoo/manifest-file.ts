@@ -56,6 +56,22 @@ const schema = z.strictObject({
   builtWith: z.string(),
 })
 
+/** What a block takes and nothing before it gives, or what the model is to give and no block does. */
+function gapIn({ inputs, blocks, outputs }: z.infer<typeof schema>): string | undefined {
+  const given = new Map(inputs.map(({ name: value, fact: { type } }) => [value, type]))
+  for (const { id, inputs: taken, outputs: made } of blocks) {
+    const missing = taken.find(({ name: value, fact: { type } }) => given.get(value) !== type)
+    if (missing) return `nothing before the block ${id} gives it ${missing.name} (${missing.fact.type})`
+    for (const {
+      name: value,
+      fact: { type },
+    } of made)
+      given.set(value, type)
+  }
+  const missing = outputs.find(({ name: value, fact: { type } }) => given.get(value) !== type)
+  return missing && `no block gives its output ${missing.name} (${missing.fact.type})`
+}
+
 /** The manifest as text, with a checksum over all of it at the end. */
 export function formatManifest(manifest: Manifest): string {
   return `${JSON.stringify({ ...manifest, checksum: sha256(JSON.stringify(manifest)) }, null, 1)}\n`
@@ -77,6 +93,8 @@ export function parseManifest(text: string, path: string, model: string): Manife
     throw damaged(path, `is no valid manifest: ${faults.slice(0, 3).join('; ')}`)
   }
   if (parsed.data.model !== model) throw damaged(path, `belongs to the model ${parsed.data.model}`)
+  const gap = gapIn(parsed.data)
+  if (gap) throw damaged(path, `is no whole model: ${gap}`)
   // The names were checked above; types of tensors are what our own writer wrote, as the checksum shows.
   return { ...parsed.data, card: readCard(parsed.data.card, path) } as unknown as Manifest
 }

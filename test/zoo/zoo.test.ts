@@ -9,7 +9,8 @@ import { text as textOf } from 'node:stream/consumers'
 import { pathToFileURL } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { blockId, descendantId, modelId } from '../../src/base/index.ts'
-import { openZoo, type ZooFile } from '../../src/zoo/index.ts'
+import { type ManifestBlock, openZoo, type ZooFile } from '../../src/zoo/index.ts'
+import { formatManifest } from '../../src/zoo/manifest-file.ts'
 import { buildSample, temporaryFolder } from './sample.ts'
 
 const sample = modelId('sample')
@@ -75,6 +76,17 @@ describe('a zoo gives back what was written, and nothing else', async () => {
       const bytes = Buffer.from(whole)
       bytes[i]! ^= 4
       await writeFile(path, bytes)
+      await expect(zoo.manifest(sample)).rejects.toEqual(failsWith('ZOO_DAMAGED', /manifest\.json/))
+    }
+    await writeFile(path, whole)
+  })
+
+  it('detects a manifest whose blocks make no whole model, although its checksum is right', async () => {
+    const path = join(zoo.dir, 'sample/manifest.json')
+    const whole = await readFile(path)
+    const [first, second] = manifest.blocks as [ManifestBlock, ManifestBlock]
+    for (const blocks of [[first], [second], [second, first], []]) {
+      await writeFile(path, formatManifest({ ...manifest, blocks }))
       await expect(zoo.manifest(sample)).rejects.toEqual(failsWith('ZOO_DAMAGED', /manifest\.json/))
     }
     await writeFile(path, whole)
