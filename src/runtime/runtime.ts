@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os'
-import { BlockscaleError, modelId, silentLog, systemClock } from '../base/index.ts'
+import { asBlockscaleError, BlockscaleError, modelId, silentLog, systemClock } from '../base/index.ts'
 import { Engine } from '../engine/index.ts'
 import { openProfiles, thisDevice } from '../profiles/index.ts'
 import { type Manifest, openZoo } from '../zoo/index.ts'
@@ -14,19 +14,12 @@ import { Requests } from './requests.ts'
 import { Residents } from './residents.ts'
 import { Scheduler } from './scheduler.ts'
 import type { Stage } from './stage.ts'
+import { Standing } from './standing.ts'
 import { summaryOf } from './summary.ts'
 import { Tallies } from './tallies.ts'
-import type { Live, LiveModel, Runtime, RuntimeEvent, RuntimeHappening, RuntimeOptions, Workload } from './types.ts'
+import type { LiveModel, Runtime, RuntimeEvent, RuntimeHappening, RuntimeOptions, Workload } from './types.ts'
 import { UnitFiles } from './unit-files.ts'
-import {
-  budgetSchema,
-  checkWish,
-  readWishes,
-  type Wishes,
-  wishesByModel,
-  workloadSchema,
-  writeWishes,
-} from './wishes.ts'
+import { budgetSchema, checkWish, readWishes, type Wishes, wishesByModel, workloadSchema } from './wishes.ts'
 
 /** Workloads that `load` makes; a person's own names are free. */
 const defaultWorkload = (model: string): string => `default:${model}`
@@ -92,27 +85,36 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   const requests = new Requests({ scheduler, tallies, clock, manifest: (model) => deploying.manifest(model) })
   let atStart = processMemory()
   const known = new Map<string, Manifest>()
+  const unreadable = new Map<string, BlockscaleError>()
+  const standing = new Standing(deploying, zoo.dir)
   let controller: Controller | undefined
   let closing: Promise<void> | undefined
-  let unserved: Live['unserved'] = []
 
   async function change(wanted: (now: Wishes) => Wishes, why: string) {
-    const result = await deploying.change(wanted, why, (wishes) => writeWishes(zoo.dir, wishes))
-    unserved = []
+    const result = await standing.change(wanted, why)
+    weigh()
+    return result
+  }
+
+  function weigh(): void {
     weights.clear()
     for (const { model, weight } of wishesByModel(deploying.wishes.workloads.values())) weights.set(model, weight)
-    return result
   }
 
   async function refresh(): Promise<void> {
     const built = await zoo.models()
-    for (const model of known.keys()) if (!built.includes(modelId(model))) known.delete(model)
+    for (const models of [known, unreadable]) {
+      for (const model of models.keys()) if (!built.includes(modelId(model))) models.delete(model)
+    }
     for (const model of built) {
       try {
         known.set(model, await zoo.manifest(model))
-      } catch (error) {
+        unreadable.delete(model)
+      } catch (thrown) {
+        const error = asBlockscaleError(thrown)
+        log.warn({ model, error: error.message }, 'a model of the zoo cannot be read')
+        unreadable.set(model, error)
         known.delete(model)
-        log.warn({ model, error: (error as Error).message }, 'a model of the zoo cannot be read')
       }
     }
   }
@@ -122,7 +124,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   function reasonOf(model: string): string | undefined {
     const deployed = live.get(model)
     if (deployed) return isRunning(deployed.target.core) ? undefined : 'its engine has ended and is being replaced'
-    return unserved.find((each) => each.model === model)?.why
+    return standing.unserved.find((each) => each.model === model)?.why
   }
 
   function liveModel(deployed: Deployed): LiveModel {
@@ -160,7 +162,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
         summaryOf(manifest, live.has(manifest.model), reasonOf(manifest.model)),
       )
     },
-    workloads: () => deploying.wishes.workloads,
+    workloads: () => standing.workloads,
     async putWorkload(id, workload) {
       const checked = checkWish(workloadSchema, workload, 'workload')
       await zoo.manifest(modelId(checked.model))
@@ -192,7 +194,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
         id,
         plan,
         models: [...live.values()].map(liveModel),
-        unserved,
+        unserved: standing.unserved,
         memory: {
           limitBytes: deploying.wishes.budget.memoryBytes,
           plannedBytes: stage.residents.bytes,
@@ -259,28 +261,24 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   return runtime
 
   async function start(): Promise<void> {
-    const isAsked = options.budget !== undefined || options.models !== undefined
+    const { models = [] } = options
     const budget = options.budget ? checkWish(budgetSchema, options.budget, 'budget') : stored.budget
-    const gone = [...stored.workloads].filter(([, { model }]) => !known.has(model))
-    for (const [id, { model }] of gone) {
-      log.warn({ workload: id, model }, 'a workload asks for a model that is not built; it is left out')
-    }
-    let wishes = without({ budget, workloads: stored.workloads }, ([id]) => gone.some(([other]) => other === id))
-    for (const model of options.models ?? []) {
-      await zoo.manifest(modelId(model))
+    const isNew = stored.workloads.size === 0
+    let wishes: Wishes = { budget, workloads: stored.workloads }
+    for (const model of models === 'all' ? (isNew ? [...known.keys(), ...unreadable.keys()] : []) : models) {
+      if (!unreadable.has(model)) await zoo.manifest(modelId(model))
       wishes = withDefault(wishes, model)
     }
-    const missing = gone.map(([id, { model }]) => ({ id, model, why: `${model} is not built` }))
-    try {
-      await change(() => wishes, 'the start')
-      unserved = missing
-    } catch (error) {
-      // What was wished for before may not fit any more; then the service is there, empty, and says why.
-      if (isAsked) throw error
-      const why = (error as Error).message
-      unserved = [...missing, ...[...wishes.workloads].map(([id, { model }]) => ({ id, model, why }))]
-      log.error({ error: why }, 'the stored workloads cannot be served')
+    const faults = new Map(unreadable)
+    for (const { model } of wishes.workloads.values()) {
+      if (known.has(model) || faults.has(model)) continue
+      faults.set(model, new BlockscaleError('MODEL_UNKNOWN', `${model} is not built`))
     }
+    const isAsked = options.budget !== undefined || (models !== 'all' && models.length > 0)
+    await standing.start(wishes, { faults, isAsked })
+    weigh()
+    for (const { id, model, why } of standing.unserved)
+      log.error({ workload: id, model, why }, 'a workload is not served')
   }
 }
 

@@ -83,7 +83,7 @@ export interface Live {
   readonly id: string
   readonly plan: Plan
   readonly models: readonly LiveModel[]
-  /** workloads kept from before the start that are not served, until the next change takes their place */
+  /** workloads that cannot be served since the start: their model is damaged or gone, or it does not fit; tried again with every change */
   readonly unserved: readonly { readonly id: string; readonly model: string; readonly why: string }[]
   readonly memory: {
     readonly limitBytes?: number | undefined
@@ -227,8 +227,8 @@ export interface RuntimeOptions {
   readonly workers?: number | undefined
   /** requests that may wait for one model; beyond it requests are refused at once. 64 unless given */
   readonly queueLimit?: number | undefined
-  /** models for which there is to be a workload from the start, as with `load` */
-  readonly models?: readonly string[] | undefined
+  /** models for which there is to be a workload from the start, as with `load`; 'all' that are built, where nothing was ever asked for */
+  readonly models?: readonly string[] | 'all' | undefined
   /**
    * What plans follow beside the wishes: 'device' reads memory, pressure, CPU quota, temperature, battery and measured latencies every
    * second; a trace replays such readings from a file. Nothing unless given.
@@ -249,6 +249,7 @@ export interface Polisher {
 /** Runs the models of a zoo inside the limits that are set, and changes plans without failing a request. */
 export interface Runtime {
   models(): readonly ModelSummary[]
+  /** Those that cannot be served at the moment included. */
   workloads(): ReadonlyMap<string, Workload>
   /** @throws BlockscaleError MODEL_UNKNOWN, USAGE; PLAN_INFEASIBLE (then everything stays as it was, and `plan` says by how much) */
   putWorkload(id: string, workload: Workload): Promise<Change>

@@ -98,7 +98,7 @@ export const livePlan = plan
     models: z.array(liveModel),
     unserved: z
       .array(z.object({ id: z.string(), model: z.string(), why: z.string() }))
-      .meta({ description: 'workloads kept from before the start that cannot be served, and why' }),
+      .meta({ description: 'workloads that cannot be served since the start, and why; tried again with every change' }),
     memory: z.object({
       limitBytes: z.number().optional(),
       plannedBytes: z.number(),

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -48,4 +48,14 @@ test('the first start prepares what ships with the package, the second one is in
   const second = await start()
   expect(second).toMatchObject({ code: 0, models: first.models })
   expect(second.ms).toBeLessThan(first.ms / 4)
+
+  // A damaged model is left out, the others are served.
+  const [broken, ...whole] = [...first.models].sort()
+  const blocks = join(folder, 'zoo', broken!, 'blocks')
+  for (const file of await readdir(blocks, { recursive: true })) {
+    if (file.endsWith('.onnx')) await truncate(join(blocks, file), 100)
+  }
+  await rm(join(folder, 'zoo', '.device'), { recursive: true })
+  const third = await start()
+  expect({ ...third, models: [...third.models].sort() }).toMatchObject({ code: 0, models: whole })
 })

@@ -83,7 +83,7 @@ export async function serveZoo(
   const polisher = options.polish ? startPolisher() : undefined
   const runtime = await openRuntime({
     zoo: options.zoo,
-    models,
+    models: models ?? 'all',
     workers,
     log: logger,
     polisher: polisher && polisherOf(options.zoo, polisher),
@@ -92,17 +92,15 @@ export async function serveZoo(
   })
   let serving: Serving
   try {
-    // Nothing was ever asked of this zoo: a service that answers for all it holds is what a person expects.
-    if (models === undefined && runtime.workloads().size === 0 && runtime.live().unserved.length === 0) {
-      for (const model of await openZoo(options.zoo).models()) await runtime.load(model)
-    }
     serving = await serve(runtime, { host, port, token, logger })
   } catch (error) {
     polisher?.close()
     await runtime.close()
     throw error
   }
-  const loaded = runtime.live().models.map(({ model }) => model)
+  const { models: live, unserved } = runtime.live()
+  for (const { model, why } of unserved) shell.note(`${shell.style.bold(model)} is not served: ${why}`)
+  const loaded = live.map(({ model }) => model)
   if (options.json) shell.json({ url: serving.url, port: serving.port, models: loaded })
   else {
     shell.line(
