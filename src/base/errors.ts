@@ -188,8 +188,14 @@ export const errorCatalogue = {
   ENGINE_FAILED: {
     exit: 1,
     http: 500,
-    meaning: 'An inference worker failed.',
-    solve: 'Try again; the worker is replaced. If it persists, run `blockscale doctor`.',
+    meaning: 'A network could not be run, or no inference thread can be started.',
+    solve: 'Look at the reason in the message. If it persists, run `blockscale doctor`.',
+  },
+  ENGINE_LOST: {
+    exit: 1,
+    http: 503,
+    meaning: 'The inference thread that had the request ended; another one takes its place.',
+    solve: 'Send the request again after the seconds given in Retry-After.',
   },
   INTERNAL: {
     exit: 1,

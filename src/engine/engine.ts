@@ -7,6 +7,8 @@ export interface EngineOptions {
   readonly log?: Log
   /** told after a thread was lost and another one holds the same sessions (`requests` of them got an error) */
   readonly onReplaced?: (why: string, requests: number) => void
+  /** told when files of held sessions were gone by the time a new thread was to load them; to `hold` them again loads them */
+  readonly onMissing?: (keys: readonly string[]) => void
   /** starts the thread; replaced in tests that have to kill it */
   readonly start?: () => Worker
 }
@@ -40,7 +42,7 @@ export interface EngineResult {
 /** The thread ended while it ran the request. The same request may succeed on the thread that takes its place. */
 export class EngineLost extends BlockscaleError {
   constructor(why: string) {
-    super('ENGINE_FAILED', `the inference thread ended during the run: ${why}`)
+    super('ENGINE_LOST', `the inference thread ended during the run: ${why}`)
     this.name = 'EngineLost'
   }
 }
@@ -54,7 +56,9 @@ interface Pending {
 interface Held {
   readonly path: string
   holders: number
-  readonly loaded: Promise<number>
+  loaded: Promise<number>
+  /** a thread that took the place of another one could not load it */
+  isMissing: boolean
 }
 
 const FIRST_PAUSE_MS = 50
@@ -66,7 +70,7 @@ const HOPELESS = 3
  * One inference thread and the sessions in it.
  *
  * A thread that ends by itself is replaced by one with the same sessions. Calls that carry nothing but names are repeated there; a run
- * that was under way gets ENGINE_FAILED, because its tensors went with the thread. After repeated ends there is a pause before
+ * that was under way gets ENGINE_LOST, because its tensors went with the thread. After repeated ends there is a pause before
  * each new start.
  */
 export class Engine {
@@ -107,21 +111,25 @@ export class Engine {
   async hold(key: string, path: string): Promise<SessionHold> {
     this.#refuseWhenClosed()
     let held = this.#held.get(key)
-    const shared = held !== undefined
-    if (!held) {
+    const shared = held !== undefined && !held.isMissing
+    if (!held || held.isMissing) {
       const loaded = this.#call({ kind: 'load', call: 0, key, path }).then((answer) =>
         answer.kind === 'loaded' ? answer.ms : 0,
       )
-      held = { path, holders: 0, loaded }
-      this.#held.set(key, held)
+      // Others may hold it as well.
+      if (held) Object.assign(held, { loaded, isMissing: false })
+      else {
+        held = { path, holders: 0, loaded, isMissing: false }
+        this.#held.set(key, held)
+      }
     }
     held.holders++
     let loadMs: number
     try {
       loadMs = await held.loaded
     } catch (error) {
-      held.holders--
-      if (this.#held.get(key) === held) this.#held.delete(key)
+      held.isMissing = true
+      if (--held.holders === 0 && this.#held.get(key) === held) this.#held.delete(key)
       throw error
     }
     let released = false
@@ -154,7 +162,7 @@ export class Engine {
    *
    * Arrays of `feeds` that own their whole buffer are moved to the thread and are empty afterwards.
    *
-   * @throws BlockscaleError TENSOR_INVALID, DEADLINE_EXCEEDED, CANCELLED, ENGINE_FAILED
+   * @throws BlockscaleError TENSOR_INVALID, DEADLINE_EXCEEDED, CANCELLED, ENGINE_FAILED, ENGINE_LOST
    */
   async run({ signal, ...run }: EngineRun): Promise<EngineResult> {
     this.#refuseWhenClosed()
@@ -266,12 +274,18 @@ export class Engine {
   #restore(): void {
     const waiting = [...this.#pending.values()]
     const beingLoaded = new Set(waiting.flatMap(({ message }) => (message.kind === 'load' ? [message.key] : [])))
-    for (const [key, { path }] of this.#held) {
-      if (beingLoaded.has(key)) continue
-      this.#call({ kind: 'load', call: 0, key, path }).catch((error: BlockscaleError) => {
+    const missing: string[] = []
+    const loads = [...this.#held].map(([key, held]) => {
+      if (beingLoaded.has(key)) return undefined
+      return this.#call({ kind: 'load', call: 0, key, path: held.path }).catch((error: BlockscaleError) => {
         this.#log.error({ key, message: error.message }, 'a block could not be loaded again')
+        held.isMissing = true
+        missing.push(key)
       })
-    }
+    })
     for (const { message } of waiting) this.#post(message)
+    Promise.all(loads).then(() => {
+      if (missing.length > 0 && !this.#closing) this.#options.onMissing?.(missing)
+    })
   }
 }

@@ -137,6 +137,25 @@ export class Deploying {
     })
   }
 
+  /**
+   * Loads again what is live on an engine where files were gone when a new thread was to map them: the folder of compiled files may be
+   * emptied at any time.
+   */
+  reload(core: number): Promise<void> {
+    const { stage, files } = this.#options
+    return this.#inTurn(async () => {
+      for (const [model, { target, gear, residents }] of stage.live) {
+        const manifest = this.#manifests.get(model)
+        if (target.core !== core || !manifest) continue
+        await files.chain(manifest, target.chain, target.inputSize)
+        if (gear === 'fused') await files.fuse(manifest, target.chain, target.inputSize)
+        for (const { unit } of [...residents, ...(stage.spares.get(model) ?? [])]) {
+          await stage.residents.release(await stage.residents.acquire(core, unit))
+        }
+      }
+    })
+  }
+
   whatIf({ workloads, budget, objective }: WhatIf): Promise<Plan> {
     const wishes = {
       budget: budget ?? this.#wishes.budget,

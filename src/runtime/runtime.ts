@@ -50,7 +50,12 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   const live = new Map<string, Deployed>()
   const engines = Array.from({ length: workers }, (_, core) => {
     const onReplaced = (why: string, requests: number) => tell({ kind: 'engine-replaced', core, why, requests })
-    return new Engine({ log, onReplaced })
+    const onMissing = () => {
+      deploying.reload(core).catch((error: Error) => {
+        log.error({ core, error: error.message }, 'what an engine has lost cannot be loaded again')
+      })
+    }
+    return new Engine({ log, onReplaced, onMissing })
   })
   const weights = new Map<string, number>()
   const scheduler = new Scheduler(engines, {

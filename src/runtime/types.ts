@@ -261,7 +261,7 @@ export interface Runtime {
   live(): Live
   /** The plan that these wishes would get; nothing changes. An infeasible plan is an answer here. */
   whatIf(request: WhatIf): Promise<Plan>
-  /** @throws BlockscaleError MODEL_UNKNOWN, OVERLOADED, DEADLINE_EXCEEDED, CANCELLED, ENGINE_FAILED */
+  /** @throws BlockscaleError MODEL_UNKNOWN, OVERLOADED, DEADLINE_EXCEEDED, CANCELLED, ENGINE_FAILED, ENGINE_LOST */
   predict(model: string, picture: Picture, options?: RequestOptions): Promise<Prediction>
   /**
    * Tensors in, tensors out, at the input size of the plan in force or another that the model takes.

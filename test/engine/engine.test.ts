@@ -1,13 +1,15 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Worker } from 'node:worker_threads'
+import { pathToFileURL } from 'node:url'
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { startWorker } from '../../src/base/index.ts'
 import { Engine, openSession, type SessionHold, sharedNow } from '../../src/engine/index.ts'
 import type { Model } from '../../src/onnx/index.ts'
 import { floats, numbersOf } from '../../src/tensor/index.ts'
-import { adder, burner, bytesOf, forked } from './tiny.ts'
+import { adder, burner, bytesOf, forked, widened } from './tiny.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'engine-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -165,13 +167,83 @@ describe('a thread that dies', () => {
     await Promise.all([engine.hold('slow1', paths.slow1!), engine.hold('a', paths.a!)])
     kill()
     const lost = engine.run({ chain: ['a'], feeds: one(), outputs: ['y'] })
-    await expect(lost).rejects.toMatchObject({ code: 'ENGINE_FAILED' })
+    await expect(lost).rejects.toMatchObject({ code: 'ENGINE_LOST' })
     // Asked while there is no thread: waits for the new one.
     const { outputs } = await engine.run({ chain: ['a'], feeds: one(), outputs: ['y'] })
     expect(numbersOf(outputs.y!)).toEqual([11, 11, 11, 11])
     expect(told).toHaveLength(1)
     expect(told[0]).toMatchObject({ requests: 1 })
     expect(engine.replaced).toBe(1)
+  })
+
+  /** What may happen inside a thread, done there when the port is told so. */
+  const faults = {
+    throws: `setImmediate(() => { throw new Error('a fault of its own') })`,
+    exits: 'process.exit(7)',
+    'runs out of memory': 'const kept = []; for (;;) kept.push(new Array(1000).fill(Math.random()))',
+  }
+
+  it.each(Object.entries(faults))(
+    'that %s is replaced; every run is answered or refused, and another engine never notices',
+    async (_, fault) => {
+      const worker = pathToFileURL(
+        createRequire(import.meta.url)
+          .resolve('tsx/esm/api')
+          .replace(/\.cjs$/, '.mjs'),
+      ).href
+      const url = new URL('../../src/engine/engine-worker.ts', import.meta.url).href
+      const script = `
+      require('node:worker_threads').workerData.once('message', () => { ${fault} })
+      import('${worker}').then(({ register }) => { register(); return import('${url}') })`
+      const ports: MessagePort[] = []
+      const told: string[] = []
+      const engine = new Engine({
+        start() {
+          const { port1, port2 } = new MessageChannel()
+          ports.push(port1)
+          const resourceLimits = { maxOldGenerationSizeMb: 48 }
+          return new Worker(script, { eval: true, workerData: port2, transferList: [port2], resourceLimits })
+        },
+        onReplaced: (why) => told.push(why),
+      })
+      const other = new Engine()
+      opened.push(engine, other)
+      for (const each of [engine, other]) await each.hold('slow1', paths.slow1!)
+      const square = () => ({ x: floats([256, 256], new Float32Array(65536).fill(3)) })
+      const runs = (on: Engine) =>
+        Array.from({ length: 20 }, () =>
+          on.run({ chain: ['slow1'], feeds: square(), outputs: ['y'] }).then(
+            ({ outputs }) => numbersOf(outputs.y!)[65535],
+            ({ code }) => code,
+          ),
+        )
+      const mine = runs(engine)
+      const others = runs(other)
+      await mine[0]
+      ports[0]!.postMessage('now')
+      const ends = await Promise.all(mine)
+      expect(ends.filter((end) => end !== 3 && end !== 'ENGINE_LOST')).toEqual([])
+      expect(await Promise.all(others)).toEqual(Array(20).fill(3))
+      const later = await Promise.all(runs(engine))
+      expect(later.filter((end) => end !== 3 && end !== 'ENGINE_LOST')).toEqual([])
+      expect(await Promise.all(runs(engine))).toEqual(Array(20).fill(3))
+      expect(told).toHaveLength(1)
+      expect([engine.replaced, other.replaced]).toEqual([1, 0])
+      for (const port of ports) port.close()
+    },
+  )
+
+  it('a run for which there is no memory is refused with the reason, and the thread goes on', async () => {
+    const { engine, told } = mortal()
+    await engine.hold('bomb', await compiled('bomb', widened('x', 'y', 2 ** 44)))
+    await engine.hold('a', paths.a!)
+    await expect(engine.run({ chain: ['bomb'], feeds: one(), outputs: ['y'] })).rejects.toMatchObject({
+      code: 'ENGINE_FAILED',
+      message: expect.stringMatching(/alloc/i),
+    })
+    const { outputs } = await engine.run({ chain: ['a'], feeds: one(), outputs: ['y'] })
+    expect(numbersOf(outputs.y!)).toEqual([11, 11, 11, 11])
+    expect(told).toEqual([])
   })
 
   it('again and again before it answers is told to callers, who do not wait for ever', async () => {

@@ -1,5 +1,5 @@
-import { type Graph, int, type Model, node, writeModel } from '../../src/onnx/index.ts'
-import { floats } from '../../src/tensor/index.ts'
+import { type Graph, int, ints, type Model, node, writeModel } from '../../src/onnx/index.ts'
+import { floats, longs } from '../../src/tensor/index.ts'
 
 const model = (graph: Omit<Graph, 'facts' | 'name'>): Model => ({
   graph: { name: 'tiny', facts: new Map(), ...graph },
@@ -47,6 +47,16 @@ export function forked(input: string, outputs: readonly [string, string]): Model
     ],
     nodes: [node('Neg', [input], [outputs[0]]), node('Concat', [input, input], [outputs[1]], { axis: int(1) })],
     initializers: new Map(),
+  })
+}
+
+/** A block whose output has `width` numbers in its last place: more, if need be, than any memory holds. */
+export function widened(input: string, output: string, width: number): Model {
+  return model({
+    inputs: [{ name: input, fact: fact([1, 4]) }],
+    outputs: [{ name: output, fact: { type: 'float32', dims: [1, null] } }],
+    nodes: [node('ReduceMax', [input], ['peak'], { axes: ints([1]) }), node('Expand', ['peak', 'sizes'], [output])],
+    initializers: new Map([['sizes', longs([1, width])]]),
   })
 }
 
