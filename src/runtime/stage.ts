@@ -1,3 +1,4 @@
+import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import type { PortFact, Shapes } from '../engine/index.ts'
 import { Deployed } from './deployed.ts'
 import { isKnown, type Resident, type Residents } from './residents.ts'
@@ -37,7 +38,9 @@ export async function acquireAll(stage: Stage, target: Target, units: readonly U
 
 /** Loads one unit of a model, and runs it on zeros of the shapes that its border is known to have. */
 export function acquire(stage: Stage, target: Target, unit: Unit): Promise<Resident> {
-  return stage.residents.acquire(target.core, completed(stage, target, unit))
+  return stage.residents
+    .acquire(target.core, completed(stage, target, unit))
+    .catch((thrown) => refuse(target, thrown, unit))
 }
 
 /**
@@ -46,8 +49,16 @@ export function acquire(stage: Stage, target: Target, unit: Unit): Promise<Resid
  */
 export async function checkWhole(stage: Stage, target: Target, units: readonly Unit[]): Promise<void> {
   if (units.every((unit) => isKnown(completed(stage, target, unit).inputs))) return
-  const shapes = await stage.residents.check(target.core, units, target.inputs, target.outputs)
+  const checking = stage.residents.check(target.core, units, target.inputs, target.outputs)
+  const shapes = await checking.catch((thrown) => refuse(target, thrown))
   if (shapes) stage.shapes.set(sized(target), shapes)
+}
+
+/** Whose fault it is: an engine knows files and nothing of models. */
+function refuse({ model }: Target, thrown: unknown, unit?: Unit): never {
+  const { code, message, hint } = asBlockscaleError(thrown)
+  const what = unit?.block ? `${unit.descendant} of block ${unit.block} of ${model}` : model
+  throw new BlockscaleError(code, `${what} cannot be loaded: ${message}`, hint, { cause: thrown })
 }
 
 function completed(stage: Stage, target: Target, unit: Unit): Unit {
