@@ -56,6 +56,7 @@ export async function prepareModel(found: FoundModel, blocks?: number): Promise<
   checkCard(card, original, found.file)
   const normalised = await normalise(original, runOnce, { nominalSize: firstInput(card).size })
   const cutBlocks = cut(normalised, proposeCuts(normalised, blocks === undefined ? {} : { blocks }))
+  refuseText(cutBlocks)
   const composed = compose(
     cutBlocks.map(({ model }) => model),
     ends(normalised.model, found.id),
@@ -78,6 +79,19 @@ export async function prepareModel(found: FoundModel, blocks?: number): Promise<
     bytes: writeModel(normalised.model),
     stitchedError,
     notes: [...(guess?.guessed ?? []), ...normalised.notes],
+  }
+}
+
+/**
+ * Text between blocks or as an answer becomes strings of JavaScript inside the native library; where there are too many of them the whole
+ * process ends, and nothing outside the model says how many there will be.
+ */
+function refuseText(blocks: readonly BlockGraph[]): void {
+  for (const { model } of blocks) {
+    const text = model.graph.outputs.find(({ fact }) => fact?.type === 'string')
+    if (!text) continue
+    const hint = 'export the network without the part that makes text of numbers; labels belong into its card'
+    throw new BlockscaleError('MODEL_UNSUPPORTED', `the value "${text.name}" is text, which is not served`, hint)
   }
 }
 

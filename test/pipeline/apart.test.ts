@@ -67,6 +67,12 @@ describe('a model that is opened in a process of its own', () => {
   })
 })
 
+test('a model that gives text is refused, because nothing bounds how much of it there is', async () => {
+  const found = await given('text', changed('text without measure'))
+  const limits = { memoryBytes: 900e6, timeMs: 20_000 }
+  await expect(prepareApart(found, undefined, limits)).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED' })
+})
+
 test('one mutant of every kind, of the networks that ship with the package', async () => {
   const originals = await Promise.all(
     ['road-signs', 'sign-detector', 'upscaler-x2'].map(

@@ -297,6 +297,21 @@ const kinds: Readonly<Record<string, (bytes: Uint8Array, random: Random) => Uint
     parts.weights.push(longTensor('widths', ...widths))
     appended(parts, 'Pad', ['widths'])
   }),
+  'text without measure': ofMeaning((parts) => {
+    parts.weights.push(longTensor('one', -1), longTensor('times', pick(parts.random, [3, 3e6, 3e8])))
+    const end = parts.graph.output![0]!
+    parts.nodes.push(
+      {
+        opType: 'Cast',
+        input: [end.name!],
+        output: ['text'],
+        attribute: [{ name: 'to', type: AttributeType.int, i: 8 }],
+      },
+      { opType: 'Reshape', input: ['text', 'one'], output: ['line'] },
+      { opType: 'Tile', input: ['line', 'times'], output: ['lines'] },
+    )
+    parts.graph.output = [{ name: 'lines', type: { tensorType: { elemType: 8 } } }]
+  }),
   'a hundred thousand nodes': ofMeaning(({ graph, nodes }) => {
     const end = graph.output![0]!.name!
     for (const node of nodes) node.output = node.output?.map((name) => (name === end ? 'n0' : name)) ?? []
