@@ -30,6 +30,26 @@ const answers: readonly (readonly [start: string, Published])[] = [
     },
   ],
   [
+    'main-job',
+    {
+      title: 'Several networks in one service, with less and less memory',
+      asks: 'Networks that are served together while the budget is halved twice: what of their blocks is exchanged, whether every request is answered meanwhile (`unanswered`), and how many answers are still right.',
+      published: `none: the public code of ${LEGODNN} scales one model, without a budget that several share and without a service.`,
+      differs:
+        'one budget for all, block by block, over HTTP, with pictures posted during each change. Milliseconds of a busy machine say little here; answers and exchanged blocks do not depend on it.',
+    },
+  ],
+  [
+    'recovery',
+    {
+      title: 'Better weights for one combination',
+      asks: 'What solving the layers of a chosen combination again, on the inputs that they really get, and distilling it afterwards, gain on pictures that they have not seen.',
+      published: `${LEGODNN}: every descendant is trained for 65 epochs against its block's output; its public code trains no combination as a whole.`,
+      differs:
+        'here only the combination in force is improved, from a few hundred pictures without labels, in minutes on a CPU; what is not better on held-out pictures is not kept.',
+    },
+  ],
+  [
     'prediction',
     {
       title: 'Predicted against measured combinations',
@@ -88,8 +108,9 @@ const answers: readonly (readonly [start: string, Published])[] = [
 ]
 
 export function publishedFor(name: string): Published {
-  const found = answers.find(([start]) => name.startsWith(start))?.[1]
+  const found = answers.find(([start]) => name.startsWith(start))
   if (!found) return { title: name, asks: '', published: 'none.', differs: 'there is nothing to compare with.' }
-  const rest = name.replace(/^[a-z]+-?/, '')
-  return rest === '' ? found : { ...found, title: `${found.title}: ${rest}` }
+  const [start, published] = found
+  const rest = name.slice(start.length).replace(/^-/, '')
+  return rest === '' ? published : { ...published, title: `${published.title}: ${rest}` }
 }

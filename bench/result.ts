@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { cpus, loadavg, release, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { writeFileAtomic } from '../src/base/index.ts'
+import { openEnergyMeter } from './energy.ts'
 import { resultsPage, resultsPagePath } from './results-page.ts'
 
 /** One line of a benchmark's table: names to numbers, words or small lists. */
@@ -20,6 +21,8 @@ export interface ResultFacts {
     readonly cores: number
     readonly memoryBytes: number
     readonly system: string
+    /** what reports energy here; absent in results from before it was looked for */
+    readonly energy?: 'RAPL' | 'battery' | 'none'
   }
   /** load of the machine over the last minute of the run: a busy machine makes times noisy */
   readonly loadAverage: number
@@ -47,6 +50,7 @@ export function resultFacts(command: string): ResultFacts {
       cores: cpus().length,
       memoryBytes: totalmem(),
       system: `${process.platform} ${process.arch} ${release()}`,
+      energy: openEnergyMeter()?.source ?? 'none',
     },
     loadAverage: Math.round((loadavg()[0] ?? 0) * 100) / 100,
   }

@@ -13,7 +13,7 @@ type Result = ResultFacts & { readonly name: string; readonly rows: readonly Res
 export const resultsPagePath = fileURLToPath(new URL('../docs/results.md', import.meta.url))
 const folder = new URL('results/', import.meta.url)
 
-/** Columns beyond these make a table that nobody can read: then each row is a line. */
+/** Columns beyond these make a table that nobody can read. */
 const WIDEST = 9
 
 /** The page as the results stand now. */
@@ -22,7 +22,7 @@ export async function resultsPage(): Promise<string> {
   const results = await Promise.all(
     files.map(async (file) => JSON.parse(await readFile(new URL(file, folder), 'utf8')) as Result),
   )
-  return `${head}\n${results.map(sectionOf).join('\n')}`
+  return `${head}\n${energyOf(results)}\n${results.map(sectionOf).join('\n')}`
 }
 
 const head = `# What was measured
@@ -30,10 +30,18 @@ const head = `# What was measured
 Made from \`bench/results/\` by \`npx tsx scripts/results-docs.ts\`; nothing here is written by hand but the sentences about the
 published figures. Each part names the command, the commit (\`+\`: with changes that were not committed yet), the machine and how busy
 it was: times of a busy machine are too high, ratios that were measured side by side hold better.
-
-**Energy**: none of these machines reports it (no RAPL, no battery), so no figure is given. The published 71.07 % less energy of
-scaling is answered by what was measured in its place: milliseconds, CPU time and bytes of a swap against loading the whole model.
 `
+
+/** Energy is never reckoned from something else. */
+function energyOf(results: readonly Result[]): string {
+  const sources = new Set(results.flatMap(({ machine: { energy } }) => (energy && energy !== 'none' ? [energy] : [])))
+  const text =
+    sources.size > 0
+      ? `**Energy** is given where the machine reports it (here: ${[...sources].join(', ')}), in columns that end in \`Joules\`.`
+      : `**Energy**: none of these machines reports it (no RAPL, no battery), so no figure is given. The published 71.07 % less energy of
+scaling is answered by what was measured in its place: milliseconds, CPU time and bytes of a swap against loading the whole model.`
+  return `${text}\n`
+}
 
 function sectionOf(result: Result): string {
   const { title, asks, published, differs } = publishedFor(result.name)
@@ -58,16 +66,22 @@ function sectionOf(result: Result): string {
   return lines.join('\n')
 }
 
+/** Wide tables: what all rows share stands above, and where that is not enough, columns and rows change places. */
 function tableOf(rows: readonly ResultRow[]): string[] {
-  const columns = Object.keys(rows[0]!)
-  if (columns.length > WIDEST) {
-    return rows.map((row) => `- ${columns.map((column) => `${column} ${cell(row[column])}`).join(' · ')}`)
-  }
-  return [
-    `| ${columns.join(' | ')} |`,
-    `|${columns.map(() => '---').join('|')}|`,
-    ...rows.map((row) => `| ${columns.map((column) => cell(row[column])).join(' | ')} |`),
-  ]
+  const all = Object.keys(rows[0]!)
+  const isShared = (column: string) => new Set(rows.map((row) => cell(row[column]))).size === 1
+  const shared = all.length > WIDEST && rows.length > 1 ? all.filter(isShared) : []
+  const columns = all.filter((column) => !shared.includes(column))
+  const cells = [columns, ...rows.map((row) => columns.map((column) => cell(row[column])))]
+  const above = shared.map((column) => `${column} ${cell(rows[0]![column])}`).join(' · ')
+  const isTall = columns.length > WIDEST && rows.length < columns.length
+  const table = gridOf(isTall ? columns.map((_, i) => cells.map((line) => line[i]!)) : cells)
+  return above ? [above, '', ...table] : table
+}
+
+function gridOf([head, ...lines]: readonly (readonly string[])[]): string[] {
+  const line = (of: readonly string[]) => `| ${of.join(' | ')} |`
+  return [line(head!), `|${head!.map(() => '---').join('|')}|`, ...lines.map(line)]
 }
 
 function cell(value: unknown): string {

@@ -10,6 +10,7 @@ import { feedsOf } from '../src/runtime/compile-unit.ts'
 import { openRuntime, type Runtime } from '../src/runtime/index.ts'
 import { modelInputs } from '../src/runtime/unit-files.ts'
 import { type Choices, type Manifest, openZoo, type Zoo } from '../src/zoo/index.ts'
+import { openEnergyMeter } from './energy.ts'
 import type { ResultRow } from './result.ts'
 
 /** One budget for each ten seconds of five minutes. */
@@ -52,6 +53,7 @@ export async function trace(built: string, models: readonly string[], steps = ST
         blocksBytes: second.bytes,
         wholeBytes: whole.bytes,
         bytesRatio: round(second.bytes / whole.bytes),
+        ...energyOf(second, whole),
         compiledOnceCpuMs: round(first.compileCpuMs, 0),
       },
       {
@@ -68,13 +70,22 @@ export async function trace(built: string, models: readonly string[], steps = ST
   }
 }
 
+const meter = openEnergyMeter()
+
+/** Joules of the whole machine, where it reports them: what the swaps took, and what loading took, without the planning. */
+function energyOf(blocks: { joules: number }, whole: { joules: number }): ResultRow {
+  if (!meter) return {}
+  const ratio = round(blocks.joules / whole.joules)
+  return { energy: meter.source, blocksJoules: blocks.joules, wholeJoules: whole.joules, joulesRatio: ratio }
+}
+
 const qualityOf = ({ models }: Plan): number =>
   models.reduce((sum, { predicted }) => sum + predicted.quality, 0) / models.length
 
 async function replay(zoo: string, models: readonly string[], trace: readonly number[] | number) {
   const childrenBefore = childrenCpuMs()
   const runtime = await openRuntime({ zoo, workers: 1, models })
-  const found = { plans: [] as Plan[], changes: 0, swapCpuMs: 0, planCpuMs: 0, fuseCpuMs: 0, bytes: 0 }
+  const found = { plans: [] as Plan[], changes: 0, swapCpuMs: 0, planCpuMs: 0, fuseCpuMs: 0, bytes: 0, joules: 0 }
   const budgets = typeof trace === 'number' ? await walk(runtime, trace) : trace
   try {
     await fused(runtime)
@@ -83,6 +94,7 @@ async function replay(zoo: string, models: readonly string[], trace: readonly nu
       const changing = await cpuOf(() => runtime.setBudget({ memoryBytes }))
       found.planCpuMs += planning.cpuMs
       found.swapCpuMs += Math.max(0, changing.cpuMs - planning.cpuMs)
+      found.joules += Math.max(0, changing.joules - planning.joules)
       if (changing.result.swap) {
         found.changes++
         found.bytes += changing.result.swap.bytes
@@ -116,11 +128,11 @@ async function fused(runtime: Runtime): Promise<void> {
   }
 }
 
-async function cpuOf<T>(work: () => Promise<T>): Promise<{ result: T; cpuMs: number }> {
-  const before = process.cpuUsage()
+async function cpuOf<T>(work: () => Promise<T>): Promise<{ result: T; cpuMs: number; joules: number }> {
+  const [before, joulesBefore] = [process.cpuUsage(), meter?.joules() ?? 0]
   const result = await work()
   const { user, system } = process.cpuUsage(before)
-  return { result, cpuMs: (user + system) / 1000 }
+  return { result, cpuMs: (user + system) / 1000, joules: (meter?.joules() ?? 0) - joulesBefore }
 }
 
 /** CPU time of processes that were started from here and have ended: those that compile. */
@@ -134,7 +146,7 @@ async function wholeModels(dir: string, folder: string, plans: readonly Plan[]) 
   const zoo = openZoo(dir)
   const files = new Map<string, string>()
   const live = new Map<string, { key: string; session: Session }>()
-  let [cpuMs, bytes] = [0, 0]
+  let [cpuMs, bytes, joules] = [0, 0, 0]
   for (const plan of plans) {
     for (const planned of plan.models) {
       const manifest = await zoo.manifest(modelId(planned.model))
@@ -154,12 +166,13 @@ async function wholeModels(dir: string, folder: string, plans: readonly Plan[]) 
       // What was live at the start was loaded before the trace, on both sides.
       if (before) {
         cpuMs += loading.cpuMs
+        joules += loading.joules
         bytes += statSync(path).size
       }
     }
   }
   for (const { session } of live.values()) await session.release()
-  return { cpuMs, bytes }
+  return { cpuMs, bytes, joules }
 }
 
 async function writeWhole(zoo: Zoo, manifest: Manifest, { choices }: PlannedModel, path: string): Promise<string> {
