@@ -15,7 +15,6 @@ const TIDY_EVERY = 500
 export class Records {
   readonly #store: ProfileStore
   readonly #log: Log
-  readonly #numbers = new Map<string, number>()
   #unsaved = 0
   #sinceTidied = TIDY_EVERY
 
@@ -46,9 +45,7 @@ export class Records {
         })),
       }),
     )
-    const id = saved === undefined ? `plan-unsaved-${++this.#unsaved}` : `plan-${saved}`
-    if (saved !== undefined) this.#numbers.set(id, saved)
-    return id
+    return saved === undefined ? `plan-unsaved-${++this.#unsaved}` : `plan-${saved}`
   }
 
   /** @param bytesOf bytes of the files that were loaded for a model */
@@ -64,8 +61,8 @@ export class Records {
         this.#store.saveSwap({
           at,
           model: modelId(model),
-          from: report.from === null ? undefined : this.#numbers.get(report.from),
-          to: this.#numbers.get(report.to),
+          from: report.from === null ? undefined : numberOf(report.from),
+          to: numberOf(report.to),
           blocks,
           bytes: bytesOf(model),
           ms: report.ms,
@@ -76,9 +73,7 @@ export class Records {
   }
 
   decision(record: Omit<DecisionRecord, 'plan'>, plan?: string): void {
-    this.#try(() =>
-      this.#store.saveDecision({ ...record, plan: plan === undefined ? undefined : this.#numbers.get(plan) }),
-    )
+    this.#try(() => this.#store.saveDecision({ ...record, plan: plan === undefined ? undefined : numberOf(plan) }))
   }
 
   #try<T>(write: () => T): T | undefined {
@@ -93,4 +88,10 @@ export class Records {
       return undefined
     }
   }
+}
+
+/** The row of a plan; none for a plan that could not be written. */
+function numberOf(id: string): number | undefined {
+  const number = /^plan-(\d+)$/.exec(id)?.[1]
+  return number === undefined ? undefined : Number(number)
 }
