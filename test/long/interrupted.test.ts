@@ -1,4 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -44,9 +45,10 @@ interface Ended {
   readonly stderr: string
 }
 
-/** Runs a command as a process of its own; `meanwhile` gets it as it runs. */
+/** Runs a command as a process of its own, at the head of a group of processes; `meanwhile` gets it as it runs. */
 function command(argv: readonly string[], meanwhile: (child: ChildProcess) => void = () => {}): Promise<Ended> {
-  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), main, ...argv], { cwd: folder })
+  const options = { cwd: folder, detached: true }
+  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), main, ...argv], options)
   let [stdout, stderr] = ['', '']
   child.stdout.on('data', (text) => {
     stdout += text
@@ -56,6 +58,40 @@ function command(argv: readonly string[], meanwhile: (child: ChildProcess) => vo
   })
   meanwhile(child)
   return new Promise((resolve) => child.once('close', (code, signal) => resolve({ code, signal, stdout, stderr })))
+}
+
+/** CPU time of a process and of all that it has started, in ticks of 10 ms; 0 when it is gone. */
+function ticksOf(pid: number): number {
+  try {
+    // Behind the name, which may hold anything: the 14th to 17th fields, own time and that of children that have ended.
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)!.split(' ')
+    const own = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0)
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
+    return children.split(' ').reduce((sum, child) => sum + (child ? ticksOf(Number(child)) : 0), own)
+  } catch {
+    return 0
+  }
+}
+
+/** Kills a process, and nothing that it has started, once so much CPU time was used: the same moment of its work on a busy machine. */
+function killAfter(child: ChildProcess, ticks: number): void {
+  const timer = setInterval(() => {
+    if (ticksOf(child.pid!) >= ticks) child.kill('SIGKILL')
+  }, 20)
+  child.once('exit', () => clearInterval(timer))
+}
+
+/** What a command has started ends soon after it, however it was ended itself. */
+async function expectGroupGone(leader: number): Promise<void> {
+  for (let tries = 0; tries < 100; tries++) {
+    try {
+      process.kill(-leader, 0)
+    } catch {
+      return
+    }
+    await new Promise((resolve) => setTimeout(resolve, 200))
+  }
+  throw new Error('processes of a command that was killed live on after 20 s')
 }
 
 /** Names of finished descendants, with the time at which each file was written. */
@@ -97,9 +133,14 @@ const halfWritten = async (zoo: string) =>
 test(`a build killed at ${KILLS} random moments: the zoo is valid, and what was finished is not made again`, async () => {
   const random = seededRandom(3)
   const whole = join(folder, 'whole')
-  const started = Date.now()
-  expect(await command(buildArgs(whole))).toMatchObject({ code: 0 })
-  const wholeMs = Date.now() - started
+  let wholeTicks = 0
+  const undisturbed = await command(buildArgs(whole), (child) => {
+    const timer = setInterval(() => {
+      wholeTicks = Math.max(wholeTicks, ticksOf(child.pid!))
+    }, 20)
+    child.once('exit', () => clearInterval(timer))
+  })
+  expect(undisturbed).toMatchObject({ code: 0 })
   const expected = await openZoo(whole).manifest(modelId('tiny'))
   const shas = new Map(
     expected.blocks.flatMap(({ id, descendants }) => descendants.map((each) => [`${id}/${each.id}`, each.file.sha256])),
@@ -111,8 +152,13 @@ test(`a build killed at ${KILLS} random moments: the zoo is valid, and what was 
   let resumedFrom = 0
   while (kills < KILLS) {
     const before = await finished(zoo)
-    const ms = wholeMs * (0.25 + 0.8 * random())
-    const { signal, code } = await command(buildArgs(zoo), (child) => setTimeout(() => child.kill('SIGKILL'), ms))
+    // Before the first fifth it only reads its own code; beyond the end it is not killed.
+    let leader = 0
+    const { signal, code } = await command(buildArgs(zoo), (child) => {
+      leader = child.pid!
+      killAfter(child, wholeTicks * (0.2 + 0.85 * random()))
+    })
+    await expectGroupGone(leader)
     const isBuilt =
       (await expectValid(zoo).catch((error) => Promise.reject(new Error(`after kill ${kills}: ${error}`)))) > 0
     const after = await finished(zoo)
@@ -138,7 +184,7 @@ test(`a build killed at ${KILLS} random moments: the zoo is valid, and what was 
   expect(await expectValid(zoo)).toBe(1)
   expect(await halfWritten(zoo)).toEqual([])
   console.log(
-    `${kills} kills, ${builds} builds finished between them, ${resumedFrom} times resumed; an undisturbed build took ${wholeMs} ms`,
+    `${kills} kills, ${builds} builds finished between them, ${resumedFrom} times resumed; an undisturbed build took ${wholeTicks / 100} s of CPU`,
   )
 })
 

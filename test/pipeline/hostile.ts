@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -52,6 +53,25 @@ export async function guardedFolder(): Promise<Guarded> {
     folder,
     wasRead: async () => ((await control.wasRead()) ? secret.wasRead() : undefined),
     remove: () => rm(root, { recursive: true, force: true }),
+  }
+}
+
+/** Looks again and again at the processes that this one has started. @returns ends it and tells the most memory that one of them held */
+export function watchChildren(): () => number {
+  let peakBytes = 0
+  const timer = setInterval(() => {
+    for (const pid of readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ')) {
+      try {
+        const peak = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
+        peakBytes = Math.max(peakBytes, Number(peak ?? 0) * 1024)
+      } catch {
+        // It has ended meanwhile.
+      }
+    }
+  }, 10)
+  return () => {
+    clearInterval(timer)
+    return peakBytes
   }
 }
 

@@ -402,7 +402,12 @@ export function statusOf(
         response.on('error', done)
       },
     )
-    request.on('error', () => resolve({ status: undefined, text: '' }))
+    const started = performance.now()
+    request.on('error', (error: NodeJS.ErrnoException) => {
+      const where = request.reusedSocket ? 'a kept connection' : 'a new connection'
+      const text = `${error.code} ${error.message} after ${Math.round(performance.now() - started)} ms on ${where}`
+      resolve({ status: undefined, text })
+    })
     request.end(body)
   })
 }
