@@ -1,5 +1,7 @@
 // Lists the licences of everything that is installed for production, and refuses what does not go with GPL-3.0-or-later, what
-// the lock file does not pin by a checksum, and what would run a script at installation without being allowed to.
+// the lock file does not pin by a checksum, what would run a script at installation without being allowed to, and an installation that
+// is not what the lock file says (`npm ls`).
+import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
@@ -57,6 +59,14 @@ function licenceOf(path) {
   // how it was written before there was one field for it
   return license ?? licenses?.map(({ type }) => type).join(' OR ')
 }
+
+const installed = spawnSync('npm', ['ls', '--all', '--json', '--loglevel=error'], {
+  cwd: root,
+  encoding: 'utf8',
+  maxBuffer: 1e8,
+})
+if (installed.status !== 0)
+  faults.push(...(JSON.parse(installed.stdout || '{}').problems ?? [`npm ls failed: ${installed.stderr}`]))
 
 if (process.argv.includes('--list')) {
   for (const [licence, names] of [...byLicence].sort())
