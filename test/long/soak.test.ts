@@ -20,6 +20,8 @@ const RESIDENT_GROWTH = 80e6
 /** A busy event loop makes every client wait. Judged on a machine that has a core for it: see the figures that are printed. */
 const DELAY_P99_MS = 20
 
+/** A camera sends 25 frames in a second, answered or not. */
+const FRAME_MS = 40
 /** Rows of history that are there already, so that what comes in the time of the test goes beyond what is kept. */
 const OLD_ROWS = { plans: 4_800, decisions: 19_900 }
 
@@ -99,14 +101,13 @@ test('budgets change, streams reconnect, models come and go: no request fails, n
       const socket = new WebSocket(`${serving.url.replace('http', 'ws')}/v1/stream?models=${models[0]},${models[1]}`)
       const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
       socket.on('error', (error) => faults.push(`stream: ${error.message}`))
-      socket.on('message', () => {
-        counts.frames++
-        if (socket.readyState === WebSocket.OPEN) socket.send(picture)
-      })
+      socket.on('message', () => counts.frames++)
+      let frames: NodeJS.Timeout | undefined
       socket.once('open', () => {
         counts.streams++
-        socket.send(picture)
+        frames = setInterval(() => socket.send(picture), FRAME_MS)
       })
+      socket.once('close', () => clearInterval(frames))
       await pause(1000 + 3000 * random())
       if (random() < 0.5) socket.terminate()
       else socket.close()
