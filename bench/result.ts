@@ -1,7 +1,9 @@
 import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { cpus, loadavg, release, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { writeFileAtomic } from '../src/base/index.ts'
+import { thisDevice } from '../src/profiles/index.ts'
 import { openEnergyMeter } from './energy.ts'
 import { resultsPage, resultsPagePath } from './results-page.ts'
 
@@ -16,11 +18,15 @@ export interface ResultFacts {
   /** whether files differed from that commit while it was measured */
   readonly dirty: boolean
   readonly node: string
+  /** absent in results from before they were written down */
+  readonly versions?: Readonly<Record<'blockscale' | 'onnxruntime-node' | 'sharp' | 'better-sqlite3', string>>
   readonly machine: {
     readonly cpu: string
     readonly cores: number
     readonly memoryBytes: number
     readonly system: string
+    /** vector instructions on which times and 8-bit networks depend */
+    readonly simd?: string
     /** what reports energy here; absent in results from before it was looked for */
     readonly energy?: 'RAPL' | 'battery' | 'none'
   }
@@ -37,6 +43,9 @@ const git = (...args: string[]): string => {
   }
 }
 
+const versionOf = (file: string): string =>
+  (JSON.parse(readFileSync(`${root}${file}`, 'utf8')) as { version: string }).version
+
 /** Facts about this machine, this process and this state of the code. */
 export function resultFacts(command: string): ResultFacts {
   return {
@@ -45,11 +54,18 @@ export function resultFacts(command: string): ResultFacts {
     commit: git('rev-parse', '--short', 'HEAD') || 'unknown',
     dirty: git('status', '--porcelain', '--untracked-files=no') !== '',
     node: process.version,
+    versions: {
+      blockscale: versionOf('package.json'),
+      'onnxruntime-node': thisDevice().runtimeVersion,
+      sharp: versionOf('node_modules/sharp/package.json'),
+      'better-sqlite3': versionOf('node_modules/better-sqlite3/package.json'),
+    },
     machine: {
       cpu: cpus()[0]?.model ?? 'unknown',
       cores: cpus().length,
       memoryBytes: totalmem(),
       system: `${process.platform} ${process.arch} ${release()}`,
+      simd: thisDevice().features,
       energy: openEnergyMeter()?.source ?? 'none',
     },
     loadAverage: Math.round((loadavg()[0] ?? 0) * 100) / 100,

@@ -45,8 +45,10 @@ scaling is answered by what was measured in its place: milliseconds, CPU time an
 
 function sectionOf(result: Result): string {
   const { title, asks, published, differs } = publishedFor(result.name)
-  const { cpu, cores, memoryBytes, system } = result.machine
-  const where = `${cores}-core ${cpu}, ${(memoryBytes / 1e9).toFixed(0)} GB, ${system}, Node ${result.node}, load ${result.loadAverage}`
+  const { cpu, cores, memoryBytes, system, simd } = result.machine
+  const runtime = result.versions ? `, ONNX Runtime ${result.versions['onnxruntime-node']}` : ''
+  const machine = `${cores}-core ${cpu}${simd ? ` (${simd})` : ''}, ${(memoryBytes / 1e9).toFixed(0)} GB, ${system}`
+  const where = `${machine}, Node ${result.node}${runtime}, load ${result.loadAverage}`
   const lines = [
     `## ${title}`,
     '',
