@@ -75,7 +75,10 @@ function collect(request: Request, source: Readable, limit: number, take: (chunk
     const fail = (error: BlockscaleError): void =>
       end(() => {
         request.unpipe()
-        request.pause()
+        // What is too large is not worth receiving, and its connection is closed. Of anything else the rest goes by unread: left where it
+        // is, it would stand before the next request of the same connection.
+        if (error.code === 'BODY_TOO_LARGE') request.pause()
+        else request.resume()
         if (source !== request) source.on('error', () => {}).destroy()
         reject(error)
       })

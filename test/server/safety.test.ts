@@ -1,3 +1,4 @@
+import { Agent, request } from 'node:http'
 import { connect } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
@@ -82,6 +83,30 @@ describe('limits', () => {
     expect(budget.status).toBe(413)
     expect((await predict(await pictureOf('jpeg'))).status).toBe(200)
   })
+
+  it.each(['deflate', 'gzip', 'br', 'zstd'])(
+    'a body that is no %s leaves its connection to the next request, however much of it was left unread',
+    async (encoding) => {
+      service = await startService()
+      const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+      const send = (method: string, path: string, headers: Record<string, string>, body = new Uint8Array()) =>
+        new Promise<{ status: number | undefined; kept: boolean }>((resolve, reject) => {
+          const length = { 'content-length': body.length }
+          const options = { agent, port: service.port, method, path, headers: { ...headers, ...length }, timeout: 5000 }
+          const sent = request(options, (response) => {
+            const kept = sent.reusedSocket
+            response.resume().once('end', () => resolve({ status: response.statusCode, kept }))
+          })
+          sent.once('error', reject).once('timeout', () => sent.destroy(new Error('no answer within 5 s')))
+          sent.end(body)
+        })
+      const path = `/v1/models/${CLASSIFIER}/predict`
+      const broken = await send('POST', path, { 'content-encoding': encoding }, new Uint8Array(2_000_000).fill(255))
+      expect(broken.status).toBe(400)
+      expect(await send('GET', '/v1/plan', {})).toEqual({ status: 200, kept: true })
+      agent.destroy()
+    },
+  )
 
   it('refuses pictures with too many pixels', async () => {
     service = await startService({ limits: { pixels: 5000 } })
