@@ -3,15 +3,15 @@ import { readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import Database from 'better-sqlite3'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { modelId, seededRandom } from '../../src/base/index.ts'
 import { openZoo } from '../../src/zoo/index.ts'
 import { tinyModel, writePictures } from '../cli/tiny-model.ts'
+import { compilePackage } from './compiled.ts'
 
 const KILLS = 50
-const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+const compiled = compilePackage()
 let folder: string
 let file: string
 let images: string
@@ -22,7 +22,10 @@ beforeAll(async () => {
   await writeFile(file, tinyModel())
   await writePictures(images, 40)
 })
-afterAll(() => rm(folder, { recursive: true, force: true }))
+afterAll(() => {
+  compiled.remove()
+  return rm(folder, { recursive: true, force: true })
+})
 
 const buildArgs = (zoo: string) => [
   'build',
@@ -48,7 +51,7 @@ interface Ended {
 /** Runs a command as a process of its own, at the head of a group of processes; `meanwhile` gets it as it runs. */
 function command(argv: readonly string[], meanwhile: (child: ChildProcess) => void = () => {}): Promise<Ended> {
   const options = { cwd: folder, detached: true }
-  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), main, ...argv], options)
+  const child = spawn(process.execPath, [compiled.main, ...argv], options)
   let [stdout, stderr] = ['', '']
   child.stdout.on('data', (text) => {
     stdout += text

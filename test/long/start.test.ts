@@ -2,27 +2,26 @@ import { spawn } from 'node:child_process'
 import { mkdtemp, readdir, rm, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { compilePackage } from './compiled.ts'
 
-const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+const compiled = compilePackage()
 let folder: string
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'blockscale-start-'))
 })
-afterAll(() => rm(folder, { recursive: true, force: true }))
+afterAll(() => {
+  compiled.remove()
+  return rm(folder, { recursive: true, force: true })
+})
 
 /** Starts it in an empty folder, waits until it serves, asks for the plan, stops it. */
 async function start() {
   const began = Date.now()
-  const child = spawn(
-    process.execPath,
-    ['--import', import.meta.resolve('tsx'), main, 'start', '--port', '0', '--json'],
-    {
-      cwd: folder,
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  )
+  const child = spawn(process.execPath, [compiled.main, 'start', '--port', '0', '--json'], {
+    cwd: folder,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   let stdout = ''
   await new Promise<void>((resolve, reject) => {
     child.stdout.on('data', (text) => {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { BlockscaleError, type ErrorCode } from '../../src/base/index.ts'
+import type { BlockscaleError, ErrorCode } from '../../src/base/index.ts'
 import { type ApartLimits, prepareApart } from '../../src/pipeline/index.ts'
 import { findModel } from '../../src/zoo/index.ts'
 import { type Mutant, mutantOf } from './mutants.ts'
@@ -79,6 +79,7 @@ export function watchChildren(): () => number {
  * Opens mutants as `build` opens a file, two at a time.
  *
  * @param harmless what to do with those that could be built, while their file is there
+ * @param prepare that of the sources unless given
  */
 export async function openMutants(
   folder: string,
@@ -86,13 +87,14 @@ export async function openMutants(
   seeds: readonly number[],
   limits: ApartLimits = LIMITS,
   harmless: (file: string, seed: number) => Promise<void> = async () => {},
+  prepare = prepareApart,
 ): Promise<Outcome[]> {
   const outcomes: Outcome[] = []
   const left = [...seeds]
   const work = async () => {
     for (let seed = left.shift(); seed !== undefined; seed = left.shift()) {
       const mutant = mutantOf(originals[seed % originals.length]!, seed)
-      outcomes.push(await open(folder, mutant, seed, limits, harmless))
+      outcomes.push(await open(folder, mutant, seed, limits, harmless, prepare))
     }
   }
   await Promise.all([work(), work()])
@@ -105,19 +107,21 @@ async function open(
   seed: number,
   limits: ApartLimits,
   harmless: (file: string, seed: number) => Promise<void>,
+  prepare: typeof prepareApart,
 ): Promise<Outcome> {
   const file = join(folder, `m${seed}.onnx`)
   await writeFile(file, bytes)
   const started = performance.now()
   const elapsed = () => Math.round(performance.now() - started)
   try {
-    await prepareApart(await findModel(file), undefined, limits)
+    await prepare(await findModel(file), undefined, limits)
     const ms = elapsed()
     await harmless(file, seed)
     return { how, seed, ms }
   } catch (thrown) {
-    if (!(thrown instanceof BlockscaleError)) throw thrown
-    return { how, seed, ms: elapsed(), code: thrown.code, message: thrown.message }
+    const { name, code, message } = thrown as BlockscaleError
+    if (name !== 'BlockscaleError') throw thrown
+    return { how, seed, ms: elapsed(), code, message }
   } finally {
     await rm(file)
   }
