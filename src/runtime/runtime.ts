@@ -222,7 +222,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     infer: (model, feeds, outputs, request = {}) => requests.infer(model, feeds, outputs, request),
     async load(model) {
       await zoo.manifest(modelId(model))
-      const result = await change((now) => withDefault(now, model), `${model} is to be loaded`)
+      const result = await change((now) => withDefault(anew(now, model), model), `${model} is to be loaded`)
       await refresh()
       return result
     },
@@ -296,6 +296,12 @@ function withDefault(wishes: Wishes, model: string): Wishes {
   const asked = [...wishes.workloads.values()].some((workload) => workload.model === model)
   return asked ? wishes : withWorkload(wishes, defaultWorkload(model), { model })
 }
+
+/** The workloads of a model asked for again, so that what keeps them from being served is said. */
+const anew = ({ budget, workloads }: Wishes, model: string): Wishes => ({
+  budget,
+  workloads: new Map([...workloads].map(([id, each]) => [id, each.model === model ? { ...each } : each])),
+})
 
 const without = ({ budget, workloads }: Wishes, gone: (entry: [string, Workload]) => boolean): Wishes => ({
   budget,

@@ -70,6 +70,7 @@ it('a start leaves out the model that is damaged and serves the others, until it
   expect(runtime!.models().find(({ model }) => model === 'one')).toMatchObject({ loaded: false, reason: /b2 of one/ })
   expect(await answersRightly(runtime!, 'two')).toBe(true)
 
+  await expect(runtime!.load('one')).rejects.toMatchObject({ code: 'ZOO_DAMAGED' })
   await runtime!.setBudget({ memoryBytes: 500e6 })
   expect(runtime!.live().unserved).toEqual(unserved)
   await open()
