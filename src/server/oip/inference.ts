@@ -60,7 +60,7 @@ export function inferenceRoutes(service: Service): Route[] {
         { type: 'application/json', schema: inferResponse },
         { type: 'application/octet-stream', schema: { type: 'string', format: 'binary' } },
       ],
-      errors: ['MODEL_UNKNOWN', 'TENSOR_INVALID', 'OVERLOADED', 'DEADLINE_EXCEEDED'],
+      errors: ['MODEL_UNKNOWN', 'TENSOR_INVALID', 'OVERLOADED', 'ENGINE_LOST', 'DEADLINE_EXCEEDED'],
       before: [countUpload(service, (request) => [String(request.params.model)])],
       async handle({ params, request, response }) {
         const since = performance.now()

@@ -103,7 +103,14 @@ export function predictRoutes(service: Service): Route[] {
       contents: pictureContents,
       before: readUpload(service, (request) => [String(request.params.model)]),
       answer,
-      errors: ['MODEL_UNKNOWN', 'PICTURE_UNREADABLE', 'PICTURE_TOO_LARGE', 'OVERLOADED', 'DEADLINE_EXCEEDED'],
+      errors: [
+        'MODEL_UNKNOWN',
+        'PICTURE_UNREADABLE',
+        'PICTURE_TOO_LARGE',
+        'OVERLOADED',
+        'ENGINE_LOST',
+        'DEADLINE_EXCEEDED',
+      ],
       async handle({ params: { model }, query, request, response }) {
         const asked: Asked = { since: performance.now(), deadlineMs: query.deadlineMs, signal: goneSignal(response) }
         return withPicture(service, [model], uploadOf(request).bytes, async (picture) =>
