@@ -148,7 +148,7 @@ test('budgets change, streams reconnect, models come and go: no request fails, n
       counts.unloads++
       await pause(500)
       // A budget without room for it may be put at any moment, also right after one with room.
-      while (away.has(model)) {
+      while (away.has(model) && goesOn()) {
         await runtime.load(model).then(
           () => away.delete(model),
           async (error: { code: string }) => {
