@@ -277,7 +277,10 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     const faults = new Map(unreadable)
     for (const { model } of wishes.workloads.values()) {
       if (known.has(model) || faults.has(model)) continue
-      faults.set(model, new BlockscaleError('MODEL_UNKNOWN', `${model} is not built`))
+      faults.set(
+        model,
+        new BlockscaleError('MODEL_UNKNOWN', `${model} is not built`, `prepare it with \`blockscale build ${model}\``),
+      )
     }
     const isAsked = options.budget !== undefined || (models !== 'all' && models.length > 0)
     await standing.start(wishes, { faults, isAsked })

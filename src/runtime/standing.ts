@@ -110,5 +110,6 @@ export class Standing {
 
 function leftOut({ workloads }: Wishes, faults: ReadonlyMap<string, BlockscaleError>): Unserved {
   const left = [...workloads].filter(([, { model }]) => faults.has(model))
-  return new Map(left.map(([id, workload]) => [id, { workload, why: faults.get(workload.model)!.message }]))
+  const whyOf = ({ message, hint }: BlockscaleError) => (hint ? `${message}; ${hint}` : message)
+  return new Map(left.map(([id, workload]) => [id, { workload, why: whyOf(faults.get(workload.model)!) }]))
 }
