@@ -71,3 +71,38 @@ function priceOf(blocks: readonly ManifestBlock[], facts: ReadonlyMap<string, Dr
   const time = sum((known) => Math.max(0, ...known.map(({ latencyMs }) => latencyMs)))
   return (aim) => ((all / Math.max(time, 1e-9)) * 10 ** (3 * aim)) / 200
 }
+
+/**
+ * The combinations that plans would take, from hardly any saving to all that there is: for each price of a cost, every block
+ * takes the descendant of least divergence and priced cost.
+ *
+ * @param most summed divergence above which no plan is of use
+ * @returns different combinations, the lightest first
+ */
+export function combinationsOfPlans(
+  blocks: readonly ManifestBlock[],
+  divergenceOf: (block: BlockId, descendant: DescendantId) => number,
+  costOf: (block: BlockId, descendant: DescendantId) => number,
+  most: number,
+): Choices[] {
+  const found = new Map<string, Choices>()
+  const dearest = Math.max(
+    ...blocks.flatMap(({ id, descendants }) => descendants.map((each) => costOf(id, each.id))),
+    Number.MIN_VALUE,
+  )
+  for (let step = 0; step <= PRICES; step++) {
+    const price = 10 ** (-5 + (8 * step) / PRICES) / dearest
+    const choices: Record<BlockId, DescendantId> = {}
+    let divergence = 0
+    for (const { id, descendants } of blocks) {
+      const priced = descendants.map((each) => divergenceOf(id, each.id) + price * costOf(id, each.id))
+      const chosen = descendants[priced.indexOf(Math.min(...priced))]?.id ?? ORIGINAL
+      choices[id] = chosen
+      divergence += divergenceOf(id, chosen)
+    }
+    if (divergence <= most) found.set(keyOf(choices), choices)
+  }
+  return [...found.values()]
+}
+
+const PRICES = 400

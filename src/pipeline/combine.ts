@@ -2,6 +2,7 @@ import { ORIGINAL, type Progress } from '../base/index.ts'
 import {
   type Combination,
   type Costs,
+  type MeasuredCombination,
   measureWholesAtSizes,
   type ProfileStore,
   predictors,
@@ -15,6 +16,7 @@ import { drawCombinations } from './combinations.ts'
 import type { Crew } from './crew.ts'
 import type { Evaluation } from './evaluate.ts'
 import { fuseToBytes } from './fuse.ts'
+import { glanceAtPlans, PLAN_GLANCES } from './plan-glances.ts'
 import { factsOf, type SizeProfile } from './profile.ts'
 
 export interface CombineOptions {
@@ -37,10 +39,10 @@ const MOST_DIVERGENCE = 2.5
 const FITTED = { least: 16, most: 40, ms: 24_000 }
 const CHECKED = 8
 /**
- * More combinations of which only the divergence is measured, on the first few pictures: that is enough to see what each
+ * More combinations of which only the divergence is measured, on the first pictures that time allows: that is enough to see what each
  * descendant does in the company of others, while quality is a count that needs many pictures.
  */
-const GLANCED = { pictures: 48, most: 64 }
+const GLANCED = { random: 32, leastPictures: 64, ms: 24_000 }
 /** The same where time is short. */
 const HURRIED = { fitted: 8, checked: 4, timed: 3, glanced: 0 }
 /** What composing and loading a whole takes beside its runs. */
@@ -76,7 +78,7 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
     drawCombinations(manifest.blocks, facts, count, MOST_DIVERGENCE, seed, [original, ...known])
   const fitted = draw(wanted, 1, [])
   const checked = draw(hurried ? HURRIED.checked : CHECKED, 2, fitted)
-  const glanced = draw(hurried ? HURRIED.glanced : GLANCED.most, 3, [...fitted, ...checked])
+  const glanced = draw(hurried ? HURRIED.glanced : GLANCED.random, 3, [...fitted, ...checked])
   const rounds = profiles.map((profile): Round => {
     const isOwn = profile === own
     const here = isOwn ? fitted : fitted.slice(0, FEWER.fitted)
@@ -93,29 +95,49 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
   })
   const total = rounds.reduce(
     (sum, { fitted, glanced, checked }) => sum + 1 + [fitted, glanced, checked].flat().length,
-    0,
+    hurried ? 0 : PLAN_GLANCES,
   )
   progress.step('measure combinations', total)
+  const glancePictures = Math.max(
+    GLANCED.leastPictures,
+    Math.floor(GLANCED.ms / (GLANCED.random + PLAN_GLANCES) / originalMsOf(own!)),
+  )
   const evaluated = []
   for (const round of rounds) {
     // The pictures of one split at one size at a time.
     const { size } = round.profile
     const [refit, glances] = await Promise.all([
       evaluateAll(options, round.fitted, 'refit', size),
-      evaluateAll(options, round.glanced, 'refit', size, GLANCED.pictures),
+      evaluateAll(options, round.glanced, 'refit', size, glancePictures),
     ])
+    const plans =
+      hurried || round.profile !== own
+        ? []
+        : await glanceAtPlans(round.profile, {
+            blocks: manifest.blocks,
+            seen: [...round.fitted, ...round.glanced, ...round.checked],
+            known: [...seenOf(round.fitted, refit, true), ...seenOf(round.glanced, glances, false)],
+            most: MOST_DIVERGENCE,
+            look: (choices) => evaluateAll(options, choices, 'refit', size, glancePictures),
+          })
     const report = await evaluateAll(options, [original, ...round.checked], 'report', size)
-    evaluated.push({ refit, glances, report })
+    evaluated.push({ refit, glances, plans, report })
   }
   const costs = await costsOf(options, rounds)
   for (const [r, round] of rounds.entries()) {
-    const { refit, glances, report } = evaluated[r]!
+    const { refit, glances, plans, report } = evaluated[r]!
     const save = (split: Split, choices: readonly Choices[], evaluations: readonly Evaluation[], predict: boolean) => {
       const { pictures } = (split === 'refit' ? refit : report)[0]!
       saveAll(options, round.profile.size, split, choices, evaluations, costs[r]!, predict, pictures)
     }
     save('refit', round.fitted, refit, false)
     save('refit', round.glanced, glances, false)
+    save(
+      'refit',
+      plans.map(({ choices }) => choices),
+      plans.map(({ evaluation }) => evaluation),
+      false,
+    )
     // The original first: predictions are made in the scale of what it is worth on the report pictures.
     save('report', [original], report.slice(0, 1), false)
     save('report', round.checked, report.slice(1), true)
@@ -123,17 +145,31 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
   return evaluated[0]?.report[0]?.quality.value ?? Number.NaN
 }
 
+/** Evaluations as the prediction takes them; of glances only the divergence. */
+const seenOf = (
+  all: readonly Choices[],
+  evaluations: readonly Evaluation[],
+  withQuality: boolean,
+): MeasuredCombination[] =>
+  all.map((choices, i) => {
+    const { quality, divergence } = evaluations[i]!
+    return { choices, divergence, ...(withQuality ? { quality: quality.value } : {}) }
+  })
+
 /** As many as the time for runs allows, by what a picture takes in the original. */
-function countOf({ measurements }: SizeProfile, pictures: number, until: number | undefined): number {
-  const originalMs = [...measurements].reduce((sum, [, { descendant, latencyP50Ms }]) => {
-    return descendant === ORIGINAL ? sum + latencyP50Ms : sum
-  }, 0)
+function countOf(own: SizeProfile, pictures: number, until: number | undefined): number {
   // Half of what is left: the rest is for checking, and for what the wholes cost.
   const ms = until === undefined ? FITTED.ms : Math.min(FITTED.ms, (until - Date.now()) / 2)
   const least = until === undefined ? FITTED.least : HURRIED.fitted
-  const affordable = Math.floor(ms / (originalMs * pictures + OVERHEAD_MS))
+  const affordable = Math.floor(ms / (originalMsOf(own) * pictures + OVERHEAD_MS))
   return Math.min(FITTED.most, Math.max(least, affordable))
 }
+
+const originalMsOf = ({ measurements }: SizeProfile): number =>
+  [...measurements.values()].reduce(
+    (sum, { descendant, latencyP50Ms }) => (descendant === ORIGINAL ? sum + latencyP50Ms : sum),
+    0,
+  )
 
 async function evaluateAll(
   { zoo, manifest, crew, progress }: CombineOptions,

@@ -12,6 +12,8 @@ export interface MeasuredDivergences {
 /** Corrections of single choices are only fitted when there are this many wholes. */
 const ENOUGH = 16
 const FOLDS = 8
+/** On a part of the pictures, divergences scatter so many times as much around what they are on all. */
+const PART_SCATTER = 1.5
 const SAME: Curve = { loss: (sum) => sum, divergence: (whole) => whole, slope: () => 1 }
 
 /** How freely choices follow the wholes, by cross-validation. */
@@ -58,7 +60,8 @@ function fitScaled(
   if (stiffness === STIFF) return { fit, scale }
   for (let pass = 0; pass < 2; pass++) {
     const comparable = [...whole, ...part.map((each) => ({ ...each, value: each.value / scale }))]
-    fit = fitLaw(correctParts(alone, fit, comparable, stiffness, (predicted) => predicted))
+    const scatter = (predicted: number, { part: isPart }: Marked) => (isPart ? PART_SCATTER : 1) * predicted
+    fit = fitLaw(correctParts(alone, fit, comparable, stiffness, scatter))
     scale = scaleOf(fit, part)
   }
   return { fit, scale }

@@ -35,20 +35,21 @@ export const wholeOf = ({ parts, curve }: CurvedSum, choices: readonly number[])
  * @param lambda stiffness, whatever the number of wholes and blocks
  * @param scatterAt how far wholes scatter at a predicted value
  */
-export function correctParts(
+export function correctParts<Whole extends MeasuredWhole>(
   alone: readonly number[],
   { parts, curve }: CurvedSum,
-  wholes: readonly MeasuredWhole[],
+  wholes: readonly Whole[],
   lambda: number,
-  scatterAt: (predicted: number) => number,
+  scatterAt: (predicted: number, whole: Whole) => number,
 ): number[] {
   const rows: Map<number, number>[] = []
   const targets: number[] = []
-  for (const { choices, value } of wholes) {
+  for (const whole of wholes) {
+    const { choices, value } = whole
     const total = sumOf(parts, choices)
     if (total <= 0) continue
     const slope = curve.slope(total)
-    const scatter = scatterAt(curve.loss(total))
+    const scatter = scatterAt(curve.loss(total), whole)
     const row = new Map<number, number>()
     for (const choice of choices) if (alone[choice]! > 0) row.set(choice, (slope * alone[choice]!) / scatter)
     rows.push(row)

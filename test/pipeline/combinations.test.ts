@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { blockId, descendantId, ORIGINAL, seededRandom } from '../../src/base/index.ts'
 import { keyOf } from '../../src/pipeline/choices.ts'
-import { type Drawable, drawCombinations } from '../../src/pipeline/combinations.ts'
+import { combinationsOfPlans, type Drawable, drawCombinations } from '../../src/pipeline/combinations.ts'
 import type { Choices, ManifestBlock } from '../../src/zoo/index.ts'
 
 /** Blocks whose deeper descendants are faster and lose more, each in its own measure; the last of each block is no good deal. */
@@ -57,5 +57,32 @@ describe('combinations that are drawn', () => {
     const others = drawCombinations(blocks, facts, 30, 1.5, 2, drawn)
     const known = new Set(drawn.map(keyOf))
     expect(others.some((choices) => known.has(keyOf(choices)))).toBe(false)
+  })
+})
+
+describe('combinations of plans', () => {
+  const { blocks, facts, sum } = menu()
+  const fact = (of: keyof Drawable) => (block: string, descendant: string) => facts.get(`${block}/${descendant}`)![of]
+  const plans = combinationsOfPlans(blocks, fact('divergence'), fact('latencyMs'), 3)
+
+  it('lie on the lower hull: none is beaten by another combination at its price', () => {
+    expect(plans.length).toBeGreaterThan(8)
+    expect(new Set(plans.map(keyOf)).size).toBe(plans.length)
+    const others = drawCombinations(blocks, facts, 200, 3, 5)
+    for (const plan of plans) {
+      const better = others.filter(
+        (each) =>
+          sum(each, 'divergence') < sum(plan, 'divergence') - 1e-12 &&
+          sum(each, 'latencyMs') < sum(plan, 'latencyMs') - 1e-12,
+      )
+      expect(better).toEqual([])
+    }
+  })
+
+  it('go from light to deep', () => {
+    for (let i = 1; i < plans.length; i++) {
+      expect(sum(plans[i]!, 'latencyMs')).toBeLessThanOrEqual(sum(plans[i - 1]!, 'latencyMs'))
+    }
+    for (const plan of plans) expect(sum(plan, 'divergence')).toBeLessThanOrEqual(3)
   })
 })
