@@ -36,7 +36,7 @@ export interface CombineOptions {
 /** Beyond this divergence a network is of no use, and no plan goes there. */
 const MOST_DIVERGENCE = 2.5
 /** Combinations whose quality the prediction is fitted on, for what they cost in runs (on one core), and to check it on. */
-const FITTED = { least: 16, most: 40, ms: 24_000 }
+const FITTED = { least: 20, most: 40, ms: 30_000 }
 const CHECKED = 8
 /**
  * More combinations of which only the divergence is measured, on the first pictures that time allows: that is enough to see what each
