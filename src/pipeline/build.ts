@@ -10,7 +10,7 @@ import { Crew } from './crew.ts'
 import type { Evaluation } from './evaluate.ts'
 import { type BuildState, type MadeBlocks, makeAll } from './make.ts'
 import { ends } from './prepare.ts'
-import { lossesOf, measurementsOf, profileAt, withoutDominated } from './profile.ts'
+import { HURRIED, lossesOf, measurementsOf, profileAt, withoutDominated } from './profile.ts'
 import { inputSizes } from './sizes.ts'
 import { openSplits, type PictureSource } from './splits.ts'
 
@@ -118,6 +118,7 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
           profiles: useful,
           refitPictures,
           until: hurried ? started + options.timeLimitMs! : undefined,
+          effort: hurried ? HURRIED : undefined,
           zoo,
           store,
           crew,

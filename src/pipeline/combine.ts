@@ -2,6 +2,7 @@ import { ORIGINAL, type Progress } from '../base/index.ts'
 import {
   type Combination,
   type Costs,
+  type Effort,
   type MeasuredCombination,
   measureWholesAtSizes,
   type ProfileStore,
@@ -27,6 +28,8 @@ export interface CombineOptions {
   readonly refitPictures: number
   /** milliseconds since the epoch at which it should be done */
   readonly until?: number | undefined
+  /** how often wholes are measured */
+  readonly effort?: Effort | undefined
   readonly zoo: Zoo
   readonly store: ProfileStore
   readonly crew: Crew
@@ -195,7 +198,7 @@ async function evaluateAll(
 
 /** What the timed combinations cost at each size, by `keyOf`. */
 async function costsOf(
-  { zoo, manifest }: CombineOptions,
+  { zoo, manifest, effort }: CombineOptions,
   rounds: readonly Round[],
 ): Promise<readonly ReadonlyMap<string, Costs>[]> {
   const all = new Map(rounds.flatMap(({ timed }) => timed.map((choices) => [keyOf(choices), choices] as const)))
@@ -205,6 +208,7 @@ async function costsOf(
   return measureWholesAtSizes(
     wholes,
     rounds.map(({ profile, timed }) => ({ feeds: profile.feeds, ids: new Set(timed.map(keyOf)) })),
+    { effort },
   )
 }
 

@@ -26,7 +26,7 @@ export interface SizeProfile {
 
 const MEASURED_PICTURES = 4
 /** How often latencies are measured where time is short. */
-const HURRIED = { leastRounds: 4, mostRounds: 8, sliceMs: 10 }
+export const HURRIED = { leastRounds: 4, mostRounds: 8, sliceMs: 10 }
 
 /**
  * Measures every descendant at one input size: what it loses and what memory it takes, on all cores, then its latency, alone

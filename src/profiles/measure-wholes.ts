@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { type Progress, silentProgress } from '../base/index.ts'
 import type { Tensors } from '../engine/index.ts'
 import { undisturbed } from './latency.ts'
-import { type Costs, EFFORT, memoryColumns, memoryOf, scaled, withMeasuring } from './measure.ts'
+import { type Costs, EFFORT, memoryColumns, memoryOfAll, scaled, withMeasuring } from './measure.ts'
 import type { Effort, LatencyResult, MemoryResult } from './measuring-process.ts'
 import { median } from './statistics.ts'
 
@@ -86,14 +86,8 @@ async function measureCompiled(
   feeds: readonly Tensors[],
   { effort = EFFORT, signal, progress = silentProgress }: WholeOptions,
 ): Promise<Costs[]> {
-  const memory = await withMeasuring('memory', signal, async (measuring) => {
-    const results: MemoryResult[] = []
-    for (const path of paths) {
-      results.push(await memoryOf(measuring, path, feeds))
-      progress.advance()
-    }
-    return results
-  })
+  const ways = paths.map((path) => ({ path, feeds }))
+  const memory = await memoryOfAll(ways, signal, progress)
   const groups = groupsOf(memory)
   const measured = await withMeasuring('latency', signal, async (measuring) => {
     const results: LatencyResult[][] = []

@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { type ModelId, type Progress, silentProgress } from '../base/index.ts'
 import type { Tensors } from '../engine/index.ts'
 import type { ManifestBlock, Zoo } from '../zoo/index.ts'
@@ -33,6 +34,10 @@ export const EFFORT: Effort = { leastRounds: 8, mostRounds: 24, sliceMs: 14 }
 /** Small networks are loaded several times, so that the noise of the process (some 0.3 MB) is shared among them. */
 const COUNTED_BYTES = 6e6
 const MOST_COPIES = 8
+/** Of files that are loaded at the same time; while it is loaded a network takes three times its file. */
+const AT_ONCE_BYTES = 100e6
+/** A process takes a third of a second to start: fewer files than these are not worth another one. */
+const LEAST_SHARE = 4
 
 /**
  * Measures all descendants of blocks on this machine: latency in milliseconds with one thread, memory, load time.
@@ -42,7 +47,7 @@ const MOST_COPIES = 8
  * descendant in turns with its own original: its latency is that ratio (`ratioOf`) times the original's latency.
  *
  * Each descendant is loaded as it will be served: optimised, saved as `.ort`, mapped. Memory is what a fresh process grows
- * by: anonymous bytes, and resident pages of the mapped file. Nothing else of ours should run meanwhile.
+ * by: anonymous bytes, and resident pages of the mapped file. Nothing else of ours should run while times are measured.
  *
  * @throws BlockscaleError ZOO_DAMAGED, ENGINE_FAILED
  */
@@ -65,19 +70,15 @@ export async function weighDescendants(
 ): Promise<Weighed[]> {
   const progress = options.progress ?? silentProgress
   const compiled = await compileAll(jobs, options, progress)
-  return withMeasuring('memory', options.signal, async (measuring) => {
-    progress.step('measure memory', compiled.flat().length)
-    const weighed: Weighed[] = []
-    for (const [j, paths] of compiled.entries()) {
-      const job = jobs[j]!
-      const memory: MemoryResult[] = []
-      for (const path of paths) {
-        memory.push(await memoryOf(measuring, path, job.feeds))
-        progress.advance()
-      }
-      weighed.push({ job, paths, memory })
-    }
-    return weighed
+  const ways = jobs.flatMap(({ feeds }, j) => compiled[j]!.map((path) => ({ path, feeds })))
+  progress.step('measure memory', ways.length)
+  const memory = await memoryOfAll(ways, options.signal, progress)
+  let next = 0
+  return jobs.map((job, j) => {
+    const paths = compiled[j]!
+    const from = next
+    next += paths.length
+    return { job, paths, memory: memory.slice(from, next) }
   })
 }
 
@@ -121,26 +122,34 @@ async function compileAll(
   { zoo, device, signal }: MeasureOptions,
   progress: Progress,
 ): Promise<string[][]> {
-  progress.step('compile for this device', jobs.flatMap(({ block }) => block.descendants).length)
-  return withMeasuring('compile', signal, async (measuring) => {
-    const compiled: string[][] = []
-    for (const { model, block } of jobs) {
-      const paths: string[] = []
-      for (const { file } of block.descendants) {
-        const from = await zoo.verified(model, file)
-        paths.push(await zoo.compile(device.key, file, (to) => measuring.compile(from, to)))
-        progress.advance()
-      }
-      compiled.push(paths)
-    }
-    return compiled
+  const all = jobs.flatMap(({ model, block }) => block.descendants.map(({ file }) => ({ model, file })))
+  progress.step('compile for this device', all.length)
+  // Twins of one content have one compiled file, which must not be written twice at once.
+  const different = [...new Map(all.map((each) => [each.file.sha256, each])).values()]
+  const largest = Math.max(...different.map(({ file }) => file.bytes))
+  const paths = await shared('compile', signal, different, largest, async (measuring, { model, file }) => {
+    const from = await zoo.verified(model, file)
+    const path = await zoo.compile(device.key, file, (to) => measuring.compile(from, to))
+    progress.advance()
+    return path
   })
+  const pathOf = new Map(different.map(({ file }, i) => [file.sha256, paths[i]!]))
+  return jobs.map(({ block }) => block.descendants.map(({ file }) => pathOf.get(file.sha256)!))
 }
 
-export async function memoryOf(measuring: Measuring, path: string, feeds: readonly Tensors[]): Promise<MemoryResult> {
-  const { size } = await stat(path)
-  const copies = Math.min(MOST_COPIES, Math.max(1, Math.round(COUNTED_BYTES / size)))
-  return measuring.memory({ path, feeds: feeds.slice(0, 3), copies })
+/** What compiled networks take in memory, each in a process that has room for it. */
+export async function memoryOfAll(
+  ways: readonly { readonly path: string; readonly feeds: readonly Tensors[] }[],
+  signal: AbortSignal | undefined,
+  progress: Progress,
+): Promise<MemoryResult[]> {
+  const sizes = new Map(await Promise.all(ways.map(async ({ path }) => [path, (await stat(path)).size] as const)))
+  return shared('memory', signal, ways, Math.max(...sizes.values()), async (measuring, { path, feeds }) => {
+    const copies = Math.min(MOST_COPIES, Math.max(1, Math.round(COUNTED_BYTES / sizes.get(path)!)))
+    const result = await measuring.memory({ path, feeds: feeds.slice(0, 3), copies })
+    progress.advance()
+    return result
+  })
 }
 
 export const memoryColumns = ({ anonymousBytes, mappedBytes, method }: MemoryResult) => ({
@@ -162,6 +171,35 @@ export function scaled(
     loadMs: results[i]!.loadMs,
     samples,
   }))
+}
+
+/**
+ * Shares work among measuring processes, one for each core: only for what does not depend on how busy the machine is.
+ *
+ * @param largestBytes of the files; so many are worked on at once as fit into memory together
+ * @throws BlockscaleError what the first one that failed threw, once all have ended
+ */
+async function shared<T, R>(
+  purpose: 'compile' | 'memory',
+  signal: AbortSignal | undefined,
+  items: readonly T[],
+  largestBytes: number,
+  work: (measuring: Measuring, item: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = []
+  let next = 0
+  const share = () =>
+    withMeasuring(purpose, signal, async (measuring) => {
+      for (let i = next++; i < items.length; i = next++) results[i] = await work(measuring, items[i]!)
+    }).catch((error: unknown) => {
+      next = items.length
+      throw error
+    })
+  const most = Math.min(availableParallelism(), Math.ceil(items.length / LEAST_SHARE))
+  const processes = Math.max(1, Math.min(most, Math.floor(AT_ONCE_BYTES / largestBytes)))
+  const ends = await Promise.allSettled(Array.from({ length: processes }, share))
+  for (const end of ends) if (end.status === 'rejected') throw end.reason
+  return results
 }
 
 export async function withMeasuring<T>(
