@@ -6,7 +6,7 @@ export default defineConfig({
   resolve: { alias: { 'blockscale/client': fileURLToPath(new URL('src/server/client.ts', import.meta.url)) } },
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: ['test/long/**'],
+    exclude: ['test/long/**', 'test/docs/**'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 300_000,

@@ -36,7 +36,7 @@ export function addBench(program: Command, shell: Shell): void {
     })
   withExamples(withJson(command), [
     ['bench', 'which there are'],
-    ['bench runtime swap', 'one of them, with what it takes'],
+    ['bench tasks ~/assets yunet-n-320', 'one of them, with what it takes'],
   ])
 }
 

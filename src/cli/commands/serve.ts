@@ -66,7 +66,7 @@ export function addServe(program: Command, shell: Shell): void {
   withExamples(withServing(withJson(withZoo(command)), 'info'), [
     ['serve --memory 64MB', 'all built models within 64 MB, on http://127.0.0.1:8080'],
     ['serve --models signs,sign-detector --port 9000', 'two of them'],
-    ['serve --host 0.0.0.0 --token "$(openssl rand -hex 16)"', 'for other machines'],
+    [`serve --host 0.0.0.0 --token "$(node -p 'crypto.randomUUID()')"`, 'for other machines'],
   ])
 }
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { assets } from '../assets.ts'
-import { type Called, calling } from './calling.ts'
+import { type Called, calling } from '../cli/calling.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const tsx = import.meta.resolve('tsx')
@@ -88,28 +88,39 @@ export async function openStage(): Promise<Stage> {
   }
 }
 
+const COMPLETIONS = '.local/share/bash-completion/completions'
+
 const onPort = (command: string, port: number): string => command.replaceAll('8080', `${port}`)
 
 async function furnish(folder: string): Promise<void> {
   const zoo = join(root, 'model-zoo')
   for (const name of ['model-zoo', 'examples']) await symlink(join(root, name), join(folder, name))
-  for (const name of ['.bin', '.home/.zsh', 'nets', 'node_modules', 'photos']) {
+  for (const name of ['.bin', '.home/.zsh', `.home/${COMPLETIONS}`, 'nets', 'node_modules', 'photos', 'frames']) {
     await mkdir(join(folder, name), { recursive: true })
   }
   await symlink(root, join(folder, 'node_modules/blockscale'))
   await symlink(join(zoo, 'road-signs/validation'), join(folder, 'labelled'))
   await cp(join(zoo, 'road-signs/model.onnx'), join(folder, 'nets/mine.onnx'))
-  await cp(join(zoo, 'road-signs/model.onnx'), join(folder, 'mine.onnx'))
+  await cp(join(zoo, 'road-signs/model.onnx'), join(folder, 'signs.onnx'))
   await cp(join(zoo, 'road-signs/validation/stop/000.jpg'), join(folder, 'sign.jpg'))
   await cp(join(zoo, 'sign-detector/validation/000.jpg'), join(folder, 'street.jpg'))
   for (const label of await readdir(join(zoo, 'road-signs/calibration'))) {
     await cp(join(zoo, 'road-signs/calibration', label, '000.jpg'), join(folder, 'photos', `${label}.jpg`))
   }
+  // what a camera saw of late: other pictures than any of the others
+  for (const label of await readdir(join(zoo, 'road-signs/validation'))) {
+    for (const name of ['002.jpg', '003.jpg', '004.jpg']) {
+      await cp(join(zoo, 'road-signs/validation', label, name), join(folder, 'frames', `${label}-${name}`))
+    }
+  }
   const choice = (id: string, loss: number, memoryBytes: number) => ({ id, loss, latencyMs: 1, memoryBytes })
   const block = { id: 'b0', choices: [choice('original', 0, 8e5), choice('int8', 0.01, 2e5)] }
   const problem = { memoryBytes: 1e6, models: [{ id: 'm', quality: 0.9, blocks: [block] }] }
   await writeFile(join(folder, 'problem.json'), JSON.stringify(problem))
-  if (assets) await symlink(join(assets, 'models'), join(folder, '.home/models'))
+  if (assets) {
+    await symlink(assets, join(folder, '.home/assets'))
+    await symlink(join(assets, 'models'), join(folder, '.home/models'))
+  }
   const shims = {
     blockscale: `exec '${process.execPath}' '${join(folder, '.bin/door.mjs')}' "$@"`,
     npx: `case $1 in blockscale) shift; exec blockscale "$@";; tsx) shift; exec '${process.execPath}' --import '${tsx}' "$@";; esac; exit 127`,

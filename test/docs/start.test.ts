@@ -3,7 +3,7 @@ import { mkdtemp, readdir, rm, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { compilePackage } from './compiled.ts'
+import { compilePackage } from '../long/compiled.ts'
 
 const compiled = compilePackage()
 let folder: string
