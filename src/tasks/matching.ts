@@ -91,13 +91,16 @@ function match(
     })
 }
 
-/** Matched, found and present boxes over all pictures, at an IoU of .5. */
-export function countMatches(scenes: readonly Scene[]): { matched: number; found: number; present: number } {
+/** Matched, found and present boxes over all pictures, at an IoU of `threshold`. */
+export function countMatches(
+  scenes: readonly Scene[],
+  threshold = 0.5,
+): { matched: number; found: number; present: number } {
   let matched = 0
   for (const { found, present } of scenes) {
     const there = groupBy(present, (box) => box.index)
     for (const [index, own] of groupBy(found, (box) => box.index)) {
-      matched += match(own, there.get(index) ?? [], 0.5).filter(({ hit }) => hit).length
+      matched += match(own, there.get(index) ?? [], threshold).filter(({ hit }) => hit).length
     }
   }
   const sum = (of: (scene: Scene) => number): number => scenes.reduce((total, scene) => total + of(scene), 0)
