@@ -105,28 +105,33 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
     GLANCED.leastPictures,
     Math.floor(GLANCED.ms / (GLANCED.random + PLAN_GLANCES) / originalMsOf(own!)),
   )
-  const evaluated = []
-  for (const round of rounds) {
-    // The pictures of one split at one size at a time.
-    const { size } = round.profile
-    const [refit, glances] = await Promise.all([
-      evaluateAll(options, round.fitted, 'refit', size),
-      evaluateAll(options, round.glanced, 'refit', size, glancePictures),
-    ])
-    const plans =
-      hurried || round.profile !== own
-        ? []
-        : await glanceAtPlans(round.profile, {
-            blocks: manifest.blocks,
-            seen: [...round.fitted, ...round.glanced, ...round.checked],
-            known: [...seenOf(round.fitted, refit, true), ...seenOf(round.glanced, glances, false)],
-            most: MOST_DIVERGENCE,
-            look: (choices) => evaluateAll(options, choices, 'refit', size, glancePictures),
-          })
-    const report = await evaluateAll(options, [original, ...round.checked], 'report', size)
-    evaluated.push({ refit, glances, plans, report })
+  const evaluateRounds = async () => {
+    const evaluated = []
+    for (const round of rounds) {
+      // The pictures of one split at one size at a time.
+      const { size } = round.profile
+      const [refit, glances] = await Promise.all([
+        evaluateAll(options, round.fitted, 'refit', size),
+        evaluateAll(options, round.glanced, 'refit', size, glancePictures),
+      ])
+      const plans =
+        hurried || round.profile !== own
+          ? []
+          : await glanceAtPlans(round.profile, {
+              blocks: manifest.blocks,
+              seen: [...round.fitted, ...round.glanced, ...round.checked],
+              known: [...seenOf(round.fitted, refit, true), ...seenOf(round.glanced, glances, false)],
+              most: MOST_DIVERGENCE,
+              look: (choices) => evaluateAll(options, choices, 'refit', size, glancePictures),
+            })
+      const report = await evaluateAll(options, [original, ...round.checked], 'report', size)
+      evaluated.push({ refit, glances, plans, report })
+    }
+    return evaluated
   }
-  const costs = await costsOf(options, rounds)
+  // What wholes take in memory does not depend on how busy the machine is, so it is read meanwhile.
+  const evaluating = evaluateRounds()
+  const [evaluated, costs] = await Promise.all([evaluating, costsOf(options, rounds, evaluating)])
   for (const [r, round] of rounds.entries()) {
     const { refit, glances, plans, report } = evaluated[r]!
     const save = (split: Split, choices: readonly Choices[], evaluations: readonly Evaluation[], predict: boolean) => {
@@ -200,6 +205,7 @@ async function evaluateAll(
 async function costsOf(
   { zoo, manifest, effort }: CombineOptions,
   rounds: readonly Round[],
+  meanwhile: Promise<unknown>,
 ): Promise<readonly ReadonlyMap<string, Costs>[]> {
   const all = new Map(rounds.flatMap(({ timed }) => timed.map((choices) => [keyOf(choices), choices] as const)))
   const wholes = await Promise.all(
@@ -208,7 +214,7 @@ async function costsOf(
   return measureWholesAtSizes(
     wholes,
     rounds.map(({ profile, timed }) => ({ feeds: profile.feeds, ids: new Set(timed.map(keyOf)) })),
-    { effort },
+    { effort, meanwhile },
   )
 }
 

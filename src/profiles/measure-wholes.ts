@@ -27,6 +27,8 @@ export interface WholeOptions {
   readonly effort?: Effort | undefined
   readonly signal?: AbortSignal | undefined
   readonly progress?: Progress | undefined
+  /** work that is under way elsewhere: times are not measured before it has ended */
+  readonly meanwhile?: Promise<unknown> | undefined
 }
 
 /**
@@ -84,11 +86,12 @@ export async function measureWholesAtSizes(
 async function measureCompiled(
   paths: readonly string[],
   feeds: readonly Tensors[],
-  { effort = EFFORT, signal, progress = silentProgress }: WholeOptions,
+  { effort = EFFORT, signal, progress = silentProgress, meanwhile }: WholeOptions,
 ): Promise<Costs[]> {
   const ways = paths.map((path) => ({ path, feeds }))
   const memory = await memoryOfAll(ways, signal, progress)
   const groups = groupsOf(memory)
+  await meanwhile
   const measured = await withMeasuring('latency', signal, async (measuring) => {
     const results: LatencyResult[][] = []
     for (const group of groups) {
