@@ -33,7 +33,7 @@ const planSchema = z.object({
  */
 export async function readPlanFile(path: string, manifest: Manifest): Promise<Chosen> {
   const plan = parse(await readText(path), path)
-  if (plan.status === 'infeasible') throw invalid(`${path} holds no plan: nothing fitted the limits`)
+  if (plan.status === 'infeasible') throw invalid(noPlan(path, plan.models.length > 0))
   const entry = plan.models.find(({ model }) => model === manifest.model)
   if (!entry) {
     const named = plan.models.map(({ model }) => model).join(', ')
@@ -77,6 +77,11 @@ export function parseChoices(text: string, manifest: Manifest): Chosen {
   }
   return { choices: choices as Choices, size: manifest.sizes[0]! }
 }
+
+const noPlan = (path: string, isNearest: boolean): string =>
+  isNearest
+    ? `${path} holds a plan that breaks the limits it was asked for (the nearest one to them); plan again with limits that it keeps`
+    : `${path} holds no plan: nothing fitted the limits`
 
 const blocksOf = (manifest: Manifest): string => manifest.blocks.map(({ id }) => id).join(', ')
 

@@ -1,5 +1,6 @@
 import type { Worker } from 'node:worker_threads'
 import { BlockscaleError, startWorker } from '../base/index.ts'
+import type { FrontierAxis, OptimizerFrontier } from './frontier.ts'
 import type { Plan, Problem } from './problem.ts'
 import type { SolveOptions } from './solve.ts'
 
@@ -7,24 +8,25 @@ import type { SolveOptions } from './solve.ts'
 export interface SolverThread {
   /** @throws BlockscaleError PROBLEM_INVALID when the problem makes no sense */
   solve(problem: Problem, options?: SolveOptions): Promise<Plan>
+  /** @throws BlockscaleError PROBLEM_INVALID when the problem makes no sense */
+  frontier(problem: Problem, axis: FrontierAxis): Promise<OptimizerFrontier>
   close(): Promise<void>
 }
 
-export interface SolveRequest {
-  readonly id: number
-  readonly problem: Problem
-  readonly options: SolveOptions | undefined
-}
+export type SolverTask =
+  | { readonly problem: Problem; readonly options: SolveOptions | undefined }
+  | { readonly problem: Problem; readonly axis: FrontierAxis }
+export type SolverRequest = SolverTask & { readonly id: number }
 
-export type SolveReply =
-  | { readonly id: number; readonly plan: Plan }
+export type SolverReply =
+  | { readonly id: number; readonly answer: Plan | OptimizerFrontier }
   | {
       readonly id: number
       readonly error: { readonly code: BlockscaleError['code']; readonly message: string; readonly hint: string }
     }
 
 interface Waiting {
-  readonly resolve: (plan: Plan) => void
+  readonly resolve: (answer: Plan | OptimizerFrontier) => void
   readonly reject: (error: BlockscaleError) => void
 }
 
@@ -43,11 +45,11 @@ export function startSolver(): SolverThread {
   const start = (): Worker => {
     const started = startWorker(new URL('./solver-worker.ts', import.meta.url))
     started.unref()
-    started.on('message', (reply: SolveReply) => {
+    started.on('message', (reply: SolverReply) => {
       const caller = waiting.get(reply.id)
       waiting.delete(reply.id)
       if (waiting.size === 0) started.unref()
-      if ('plan' in reply) caller?.resolve(reply.plan)
+      if ('answer' in reply) caller?.resolve(reply.answer)
       else caller?.reject(new BlockscaleError(reply.error.code, reply.error.message, reply.error.hint))
     })
     started.on('error', (cause) =>
@@ -59,18 +61,21 @@ export function startSolver(): SolverThread {
     return started
   }
 
+  const ask = (task: SolverTask): Promise<Plan | OptimizerFrontier> => {
+    if (closed) return Promise.reject(new BlockscaleError('INTERNAL', 'the solver is closed'))
+    worker ??= start()
+    const running = worker
+    running.ref()
+    return new Promise((resolve, reject) => {
+      const request: SolverRequest = { ...task, id: next++ }
+      waiting.set(request.id, { resolve, reject })
+      running.postMessage(request)
+    })
+  }
+
   return {
-    solve(problem, options) {
-      if (closed) return Promise.reject(new BlockscaleError('INTERNAL', 'the solver is closed'))
-      worker ??= start()
-      const running = worker
-      running.ref()
-      return new Promise((resolve, reject) => {
-        const request: SolveRequest = { id: next++, problem, options }
-        waiting.set(request.id, { resolve, reject })
-        running.postMessage(request)
-      })
-    },
+    solve: (problem, options) => ask({ problem, options }) as Promise<Plan>,
+    frontier: (problem, axis) => ask({ problem, axis }) as Promise<OptimizerFrontier>,
     async close() {
       closed = true
       const running = worker

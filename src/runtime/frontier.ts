@@ -1,5 +1,5 @@
 import { ORIGINAL } from '../base/index.ts'
-import { frontier, type PlannedModel } from '../optimizer/index.ts'
+import { type PlannedModel, type SolverThread, startSolver } from '../optimizer/index.ts'
 import { problemModel, type SizedPredictor } from '../profiles/index.ts'
 import type { Choices } from '../zoo/index.ts'
 
@@ -46,23 +46,35 @@ export interface Predicted {
  * The whole frontier of a model, or of several that run side by side, as predicted from their profiles.
  *
  * Of one model, at each of its input sizes, quality falls with the sum of the choices' losses, so that nothing is missing. Of
- * several, the losses of each model are taken along a straight line, as a plan takes them.
+ * several, the losses of each model are taken along a straight line, as a plan takes them. The combinations are sought in a
+ * thread of their own.
  */
-export function frontierOf(mix: readonly Predicted[]): Frontier {
+export async function frontierOf(mix: readonly Predicted[]): Promise<Frontier> {
+  const solver = startSolver()
+  try {
+    return await frontierBy(solver, mix)
+  } finally {
+    await solver.close()
+  }
+}
+
+async function frontierBy(solver: SolverThread, mix: readonly Predicted[]): Promise<Frontier> {
   const problems =
     mix.length === 1
       ? mix[0]!.sizes.map((size) => ({ models: [problemModel(mix[0]!.model, [size])], size }))
       : [{ models: mix.map(({ model, sizes }) => problemModel(model, sizes)), size: undefined }]
   let tolerance = 0
-  const along = (axis: 'latency' | 'memory'): FrontierPoint[] => {
-    const points = problems.flatMap(({ models, size }) => {
-      const found = frontier({ models }, axis)
+  const along = async (axis: 'latency' | 'memory'): Promise<FrontierPoint[]> => {
+    const points: FrontierPoint[] = []
+    for (const { models, size } of problems) {
+      const found = await solver.frontier({ models }, axis)
       tolerance = Math.max(tolerance, found.tolerance)
-      return found.points.map((point) => together(point.models.map((planned, m) => partOf(mix[m]!, planned, size))))
-    })
+      for (const point of found.points)
+        points.push(together(point.models.map((planned, m) => partOf(mix[m]!, planned, size))))
+    }
     return unbeaten(points, axis === 'latency' ? 'latencyMs' : 'memoryBytes')
   }
-  const [latency, memory] = [along('latency'), along('memory')]
+  const [latency, memory] = [await along('latency'), await along('memory')]
   return { models: mix.map(({ model }) => model), original: together(mix.map(originalOf)), latency, memory, tolerance }
 }
 

@@ -3,6 +3,7 @@ import { type Plan, type PlannedModel, type Problem, type ProblemModel, startSol
 import { type Predictor, type ProfileStore, problemModel } from '../profiles/index.ts'
 import type { Choices, Manifest, Zoo } from '../zoo/index.ts'
 import { Fitted } from './fitted.ts'
+import { type Frontier, frontierOf } from './frontier.ts'
 import { type Current, place } from './place.ts'
 import type { Budget } from './types.ts'
 import type { ChosenDescendant } from './unit-files.ts'
@@ -33,6 +34,8 @@ export interface Planned {
 export interface Planner {
   /** An infeasible plan is an answer. @throws BlockscaleError MODEL_UNKNOWN, PROBLEM_INVALID; ZOO_DAMAGED, also when no descendant of a block is whole */
   plan(request: PlanRequest): Promise<Planned>
+  /** The whole trade-off of a model; worked out once for each state of its profiles. @throws BlockscaleError NOT_FOUND */
+  frontier(model: string): Promise<Frontier>
   close(): Promise<void>
 }
 
@@ -53,6 +56,7 @@ interface Candidate extends Profiled {
 export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Planner {
   const solver = startSolver()
   const fitted = new Fitted(store, device)
+  const frontiers = new WeakMap<Profiled['sizes'], Promise<Frontier>>()
   return {
     async plan({ wishes, budget, workers, current, objective, nearest, isDamaged = () => false }) {
       const profiled = new Map<string, Profiled>()
@@ -88,6 +92,13 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Plan
         manifests: new Map([...candidates].map(([model, { manifest }]) => [model, manifest])),
         chosen: new Map(placed.map((planned) => [planned.model, chosen(planned, candidates.get(planned.model)!)])),
       }
+    },
+    async frontier(model) {
+      const { sizes } = await profiledModel(zoo, fitted, model)
+      const known = frontiers.get(sizes) ?? frontierOf([{ model, sizes }])
+      frontiers.set(sizes, known)
+      known.catch(() => frontiers.delete(sizes))
+      return known
     },
     close: () => solver.close(),
   }

@@ -218,6 +218,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
         ...(budget ? { budget: checkWish(budgetSchema, budget, 'budget') } : {}),
       })
     },
+    frontier: (model) => planner.frontier(model),
     predict: (model, picture, request = {}) => requests.predict(model, picture, request),
     infer: (model, feeds, outputs, request = {}) => requests.infer(model, feeds, outputs, request),
     async load(model) {

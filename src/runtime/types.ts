@@ -3,6 +3,7 @@ import type { Figures, Plan, Problem } from '../optimizer/index.ts'
 import type { Answer, TaskName, Tensors } from '../tasks/index.ts'
 import type { Picture } from '../tensor/index.ts'
 import type { BorderValue } from '../zoo/index.ts'
+import type { Frontier } from './frontier.ts'
 
 /** An application's standing wish. */
 export interface Workload {
@@ -261,6 +262,8 @@ export interface Runtime {
   live(): Live
   /** The plan that these wishes would get; nothing changes. An infeasible plan is an answer here. */
   whatIf(request: WhatIf): Promise<Plan>
+  /** Every combination of a model that no other beats, in both quality and what it costs. @throws BlockscaleError MODEL_UNKNOWN, NOT_FOUND */
+  frontier(model: string): Promise<Frontier>
   /** @throws BlockscaleError MODEL_UNKNOWN, OVERLOADED, DEADLINE_EXCEEDED, CANCELLED, ENGINE_FAILED, ENGINE_LOST */
   predict(model: string, picture: Picture, options?: RequestOptions): Promise<Prediction>
   /**

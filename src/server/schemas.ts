@@ -135,6 +135,24 @@ export const whatIf = z
   })
   .meta({ id: 'WhatIf', example: { budget: { memoryBytes: 2_000_000 } } })
 
+const frontierPoint = figures
+  .extend({
+    qualityLow: z.number(),
+    inputSize: size,
+    choices: z.array(z.object({ block: z.string(), descendant: z.string() })),
+  })
+  .meta({ id: 'FrontierPoint' })
+
+export const frontier = z
+  .object({
+    model: z.string(),
+    original: frontierPoint,
+    latency: z.array(frontierPoint).meta({ description: 'the best quality for each latency, the fastest first' }),
+    memory: z.array(frontierPoint).meta({ description: 'the best quality for each memory, the smallest first' }),
+    tolerance: z.number().meta({ description: '0: no point was missed; otherwise by how much loss at most' }),
+  })
+  .meta({ id: 'Frontier' })
+
 const border = z.object({
   name: z.string(),
   type: z.string(),

@@ -208,6 +208,11 @@ describe('a file given to --plan', () => {
     ['another thing', { models: 3 }, /is no plan: status/],
     ['an infeasible plan', { status: 'infeasible', models: [] }, /nothing fitted the limits/],
     [
+      'the plan nearest to limits that nothing fits',
+      { status: 'infeasible', models: [{ model: 'm', choices: [] }] },
+      /breaks the limits it was asked for/,
+    ],
+    [
       'other models only',
       { ...full, models: [full.models[0]] },
       /says nothing about tiny-classifier; it plans tiny-detector/,

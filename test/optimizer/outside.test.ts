@@ -115,6 +115,7 @@ describe('the solver in a thread', () => {
     const solver = startSolver()
     const given = parseProblem(problem())
     const [there, here] = [await solver.solve(given), solve(given)]
+    expect(await solver.frontier(given, 'memory')).toEqual(frontier(given, 'memory'))
     await expect(solver.solve(withModel({ rate: -1 }) as Problem)).rejects.toMatchObject({ code: 'PROBLEM_INVALID' })
     await solver.close()
     expect({ ...there, solveMs: 0 }).toEqual({ ...here, solveMs: 0 })

@@ -1,6 +1,6 @@
 import { deflateSync } from 'node:zlib'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { change, livePlan, modelSummary, plan } from '../../src/server/schemas.ts'
+import { change, frontier, livePlan, modelSummary, plan } from '../../src/server/schemas.ts'
 import { CLASSIFIER, DETECTOR, FACES, json, pictureOf, type Service, startService } from './serving.ts'
 
 type Body = string | Blob | Uint8Array<ArrayBuffer>
@@ -77,6 +77,32 @@ describe('plan and budget', () => {
     expect(none.infeasible?.needs).toBeGreaterThan(10)
     expect((await json(await get('/v1/plan'))).id).toBe(before.id)
     expect(await code(await send('POST', '/v1/plan', { workloads: { w: { model: 'nobody' } } }))).toBe('MODEL_UNKNOWN')
+  })
+})
+
+describe('frontier', () => {
+  it('GET …/frontier gives both curves whole, each point better and dearer than the one before; fewer where asked', async () => {
+    const path = `/v1/models/${DETECTOR}/frontier`
+    const whole = frontier.parse(await json(await get(path)))
+    expect(whole.tolerance).toBe(0)
+    for (const axis of ['latencyMs', 'memoryBytes'] as const) {
+      const curve = axis === 'latencyMs' ? whole.latency : whole.memory
+      expect(curve.length).toBeGreaterThan(1)
+      for (const [i, point] of curve.slice(1).entries()) {
+        expect(point.quality).toBeGreaterThan(curve[i]!.quality)
+        expect(point[axis]).toBeGreaterThan(curve[i]![axis])
+      }
+      expect(curve.at(-1)!.quality).toBeGreaterThanOrEqual(whole.original.quality - 1e-9)
+    }
+    const few = frontier.parse(await json(await get(`${path}?points=2`)))
+    expect(few.latency).toEqual([whole.latency[0], whole.latency.at(-1)])
+  })
+
+  it.each([
+    ['an unknown model', '/v1/models/nobody/frontier', 404],
+    ['too few points', `/v1/models/${DETECTOR}/frontier?points=1`, 400],
+  ])('%s is refused', async (_name, path, status) => {
+    expect((await get(path)).status).toBe(status)
   })
 })
 

@@ -28,7 +28,7 @@ export function addFrontier(program: Command, shell: Shell): void {
       ),
     )
     .action(async (names: string[], options: { zoo: string; svg?: string; points?: number; json?: true }) => {
-      const frontier = frontierOf(await predictedOf(names, options.zoo))
+      const frontier = await frontierOf(await predictedOf(names, options.zoo))
       if (options.svg !== undefined) await writeOut(options.svg, frontierSvg(frontier))
       if (options.json) return shell.json(dataOf(frontier, options.points ?? Number.POSITIVE_INFINITY))
       const count = options.points ?? SHOWN

@@ -3,61 +3,28 @@ import { call } from './api.js'
 import * as format from './format.js'
 import { html } from './html.js'
 
-const STEPS = 8
+/** Points that can be told apart on the curve. */
+const POINTS = 24
 
-/** What quality is traded against: the field of a plan, how a plan is limited in it, and how it is written. */
+/** What quality is traded against: the field of a plan, and how it is written. */
 const costs = {
-  latency: {
-    of: (figures) => figures.latencyMs,
-    least: 'latency',
-    wishWithin: (limit) => ({ wish: { maxLatencyMs: limit }, budget: {} }),
-    text: format.ms,
-  },
-  memory: {
-    of: (figures) => figures.memoryBytes,
-    least: 'memory',
-    wishWithin: (limit) => ({ wish: {}, budget: { memoryBytes: limit } }),
-    text: format.bytes,
-  },
+  latency: { of: (figures) => figures.latencyMs, text: format.ms },
+  memory: { of: (figures) => figures.memoryBytes, text: format.bytes },
 }
 
-/**
- * The trade-off curve of one model alone, asked from the service as what-ifs: the best quality for each cost between the
- * cheapest plan and the best one. Undefined until it is there.
- */
+/** The trade-off curve of one model alone. Undefined until it is there. */
 export function useFrontier(model, cost) {
-  const [found, setFound] = useState({})
+  const [found, setFound] = useState()
   useEffect(() => {
-    if (found[cost]) return undefined
     let gone = false
-    const keep = (points) => !gone && setFound((before) => ({ ...before, [cost]: points }))
-    frontierOf(model, costs[cost]).then(keep, () => keep([]))
+    const keep = (curves) => !gone && setFound(curves)
+    call('GET', `/v1/models/${model}/frontier?points=${POINTS}`).then(keep, () => keep({ latency: [], memory: [] }))
     return () => {
       gone = true
     }
-  }, [model, cost])
-  return found[cost]
-}
-
-async function frontierOf(model, { of, least, wishWithin }) {
-  const ask = async ({ wish, budget }, objective) => {
-    const plan = await call('POST', '/v1/plan', { workloads: { [model]: { model, ...wish } }, budget, objective })
-    return plan.models[0]?.predicted
-  }
-  const free = { wish: {}, budget: {} }
-  const [best, cheapest] = [await ask(free, 'quality'), await ask(free, least)]
-  if (!best || !cheapest) return []
-  const points = [cheapest]
-  for (let step = 1; step < STEPS; step++) {
-    const limit = of(cheapest) * (of(best) / of(cheapest)) ** (step / STEPS)
-    const point = await ask(wishWithin(limit), 'quality').catch(() => undefined)
-    if (point) points.push(point)
-  }
-  points.push(best)
-  points.sort((a, b) => of(a) - of(b))
+  }, [model])
   // far from what was measured a prediction may fall below nothing: such plans are of no use, and would flatten the rest
-  const useful = points.filter((point) => point.quality > 0)
-  return useful.filter((point, index) => index === 0 || point.quality > useful[index - 1].quality)
+  return found?.[cost].filter(({ quality }) => quality > 0)
 }
 
 /** The curve with the current point, what is ruled out by the limits, and points that can be asked for. */

@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import { BlockscaleError } from '../../base/index.ts'
-import type { ModelSummary } from '../../runtime/index.ts'
+import { type FrontierPoint, type ModelSummary, thinnedCurve } from '../../runtime/index.ts'
 import { type Route, route } from '../route.ts'
-import { modelName, modelSummary } from '../schemas.ts'
+import { frontier, modelName, modelSummary, numeric } from '../schemas.ts'
 import type { Service } from '../service.ts'
 
 export function modelRoutes(service: Service): Route[] {
@@ -24,6 +24,33 @@ export function modelRoutes(service: Service): Route[] {
       answer: modelSummary,
       errors: ['MODEL_UNKNOWN'],
       handle: ({ params: { model } }) => modelJson(findModel(service, model)),
+    }),
+    route({
+      method: 'get',
+      path: '/v1/models/{model}/frontier',
+      tag: 'models',
+      summary: 'What quality of a model is to be had for which latency and memory',
+      description:
+        'Every combination of its blocks that no other beats in both, as predicted from the profiles; with `points`, no more of each curve than that: its ends, and those after the largest gains.',
+      params: z.object({ model: modelName }),
+      query: z.object({
+        points: numeric
+          .refine((count) => Number.isInteger(count) && count >= 2, 'must be a whole number from 2')
+          .optional(),
+      }),
+      answer: frontier,
+      errors: ['MODEL_UNKNOWN', 'NOT_FOUND'],
+      async handle({ params: { model }, query: { points = Number.POSITIVE_INFINITY } }) {
+        findModel(service, model)
+        const { original, latency, memory, tolerance } = await service.runtime.frontier(model)
+        return {
+          model,
+          original: pointJson(original),
+          latency: thinnedCurve(latency, points).map(pointJson),
+          memory: thinnedCurve(memory, points).map(pointJson),
+          tolerance,
+        }
+      },
     }),
   ]
 }
@@ -47,6 +74,11 @@ const modelJson = (summary: ModelSummary): z.infer<typeof modelSummary> => ({
   options: summary.options,
   ...(summary.labels ? { labels: [...summary.labels] } : {}),
 })
+
+function pointJson({ models: [only] }: FrontierPoint): z.infer<typeof frontier>['original'] {
+  const { model: _, inputSize, choices, ...predicted } = only!
+  return { ...predicted, inputSize: [...inputSize], choices: choices.map((each) => ({ ...each })) }
+}
 
 const borderJson = ({
   name,
