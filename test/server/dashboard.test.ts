@@ -72,7 +72,7 @@ describe.skipIf(!existsSync(executablePath))('the dashboard, in Chromium', () =>
     await page.locator('.brick.kind-prune').first().waitFor()
     await slider.press('End')
     await page.getByText('no limit').first().waitFor()
-    await expect.poll(() => page.locator('.brick.kind-prune').count()).toBe(0)
+    await expect.poll(() => page.locator('.brick.kind-prune').count(), { timeout: 30_000 }).toBe(0)
     expect(service.runtime.budget().memoryBytes).toBeUndefined()
   })
 
