@@ -80,6 +80,17 @@ const external = (random: Random, name: string): TensorProto => ({
   ],
 })
 
+/** A part of a message in its coding: its number, its length and what is in it. */
+function field(number: number, ...content: readonly Uint8Array[]): Buffer {
+  const inner = Buffer.concat(content)
+  const head = [(number << 3) | 2]
+  for (let length = inner.length; ; length >>>= 7) {
+    head.push(length > 127 ? (length & 127) | 128 : length)
+    if (length <= 127) break
+  }
+  return Buffer.concat([Buffer.from(head), inner])
+}
+
 const kinds: Readonly<Record<string, (bytes: Uint8Array, random: Random) => Uint8Array>> = {
   'bits flipped': ofBytes((bytes, random) => {
     for (let i = 0; i <= whole(random, 32); i++) bytes[whole(random, bytes.length)]! ^= 1 << whole(random, 8)
@@ -230,25 +241,22 @@ const kinds: Readonly<Record<string, (bytes: Uint8Array, random: Random) => Uint
     ]
     nodes.unshift({ opType: 'Steal', domain: 'mine', output: ['stolen'] })
   }),
-  'nested deeply': ofMeaning(({ nodes, random }) => {
-    let inner: GraphProto = {
-      name: 'g',
-      node: [{ opType: 'Identity', input: ['c'], output: ['o'] }],
-      output: [{ name: 'o' }],
-    }
+  'nested deeply': (bytes, random) => {
+    // Written by hand from the inside out: no library writes what is nested so deeply.
+    const text = (number: number, value: string) => field(number, Buffer.from(value))
+    const branch = (name: string, graph: Uint8Array) =>
+      field(5, text(1, name), field(6, graph), Buffer.from([0xa0, 1, AttributeType.graph]))
+    const node = (op: string, ...attributes: Buffer[]) =>
+      field(1, text(1, 'c'), text(2, 'o'), text(4, op), ...attributes)
+    const graphOf = (inner: Buffer) => Buffer.concat([inner, text(2, 'g'), field(12, text(1, 'o'))])
+    let graph = graphOf(node('Identity'))
     for (let depth = pick(random, [20, 200, 3000]); depth > 0; depth--) {
-      const branches = ['then_branch', 'else_branch'].map((name) => ({ name, type: AttributeType.graph, g: inner }))
       // Both branches on every level would double the file each time.
-      const attribute = [branches[0]!, { ...branches[1]!, g: { name: 'e', node: [], output: [] } }]
-      inner = { name: 'g', node: [{ opType: 'If', input: ['c'], output: ['o'], attribute }], output: [{ name: 'o' }] }
+      graph = graphOf(node('If', branch('then_branch', graph), branch('else_branch', text(2, 'e'))))
     }
-    nodes.push({
-      opType: 'If',
-      input: ['c'],
-      output: ['deep'],
-      attribute: [{ name: 'then_branch', type: 5, g: inner }],
-    })
-  }),
+    // What is there twice of a message is merged: this is one more node of the graph.
+    return Buffer.concat([bytes, field(7, node('If', branch('then_branch', graph)))])
+  },
   'a loop without end': ofMeaning((parts) => {
     parts.weights.push(longTensor('times', 2 ** 53), { name: 'true', dataType: 9, dims: [], int32Data: [1] })
     const end = parts.graph.output![0]!.name!
