@@ -2,9 +2,10 @@
  * What being cut and swapped costs, in ratios within one run.
  *
  *     npx tsx bench/runtime.ts            # all parts, about five minutes
- *     npx tsx bench/runtime.ts gears      # one part: gears, swap, load, cold, trace
+ *     npx tsx bench/runtime.ts gears      # one part: gears, swap, load, cold, stream, trace
  *
- * `cold` needs what `npm run build` compiles; `trace` a built zoo with cifar10-resnet20 and ultraface-rfb-320, in $BLOCKSCALE_ZOO.
+ * `cold` needs what `npm run build` compiles; `stream` a built zoo with mobilenetv2 and `trace` one with cifar10-resnet20 and
+ * ultraface-rfb-320, in $BLOCKSCALE_ZOO.
  */
 import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -22,6 +23,7 @@ import type { Unit } from '../src/runtime/unit.ts'
 import { median, type ResultRow, writeResult } from './result.ts'
 import { cold, coldRuntime } from './runtime-cold.ts'
 import { type BenchModel, feedsOf, fused, prepare, targetOf } from './runtime-models.ts'
+import { stream } from './runtime-stream.ts'
 import { trace } from './runtime-trace.ts'
 
 const NAMES = ['mobilenetv2', 'cifar10-resnet20', 'ultraface-rfb-320', 'nanodet-m-320']
@@ -308,6 +310,7 @@ try {
       cpSync(zoo, join(folder, 'zoo'), { recursive: true })
       await show(coldRuntime(join(folder, 'zoo'), zooModels[0]!, picture))
     }
+    if (wants('stream')) await show(stream(zoo, 'mobilenetv2'))
     if (wants('trace')) for (const row of await trace(zoo, zooModels)) await show(row)
   } else console.log('trace and cold-runtime are left out: $BLOCKSCALE_ZOO is not set')
   if (wants('load')) for (const row of await load(folder, models.slice(0, 3))) await show(row)

@@ -3,6 +3,7 @@ import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import { allocate, elementCount, type Tensor } from '../tensor/index.ts'
 import { type EngineAnswer, type EngineCall, sharedNow, transferable } from './messages.ts'
 import { fromOrt, openSession, type Session, type Tensors } from './session.ts'
+import { Streamed } from './streamed.ts'
 
 /**
  * The thread of one engine: holds sessions, runs chains of them, one call after another.
@@ -11,7 +12,8 @@ import { fromOrt, openSession, type Session, type Tensors } from './session.ts'
  */
 const port = parentPort!
 interface Loaded {
-  readonly session: Session
+  /** mapped already, or to be mapped for each run */
+  readonly from: Session | Streamed
   /** outputs that only later blocks read, of the last run: written again by the next one with inputs of the same shapes */
   kept: { shapes: string; tensors: Record<string, Tensor> }
 }
@@ -41,7 +43,7 @@ function receive(message: EngineCall): void {
 }
 
 async function stop(): Promise<void> {
-  for (const { session } of sessions.values()) await session.release()
+  for (const loaded of sessions.values()) await letGo(loaded)
   sessions.clear()
   port.close()
 }
@@ -53,12 +55,14 @@ async function handle(message: Exclude<EngineCall, { kind: 'cancel' | 'stop' }>)
     switch (message.kind) {
       case 'load':
         if (!sessions.has(message.key)) {
-          sessions.set(message.key, { session: await open(message.path), kept: { shapes: '', tensors: {} } })
+          const { path, streaming } = message
+          const from = streaming ? new Streamed(path, streaming) : await open(path)
+          sessions.set(message.key, { from, kept: { shapes: '', tensors: {} } })
           programs.clear()
         }
         return { kind: 'loaded', call, ms: sharedNow() - started }
       case 'release':
-        await sessions.get(message.key)?.session.release()
+        await letGo(sessions.get(message.key))
         sessions.delete(message.key)
         programs.clear()
         return { kind: 'released', call }
@@ -80,6 +84,11 @@ async function handle(message: Exclude<EngineCall, { kind: 'cancel' | 'stop' }>)
 const open = (path: string): Promise<Session> =>
   path.endsWith('.ort') ? openSession(path, { memoryMapped: true, optimization: 'disabled' }) : openSession(path)
 
+async function letGo(loaded: Loaded | undefined): Promise<void> {
+  if (loaded?.from instanceof Streamed) loaded.from.close()
+  else await loaded?.from.release()
+}
+
 function loadedOf(key: string): Loaded {
   const loaded = sessions.get(key)
   if (!loaded) throw new BlockscaleError('ENGINE_FAILED', `the block ${key.slice(0, 12)} is not loaded`)
@@ -95,6 +104,8 @@ interface Step {
   readonly inner: readonly string[]
   /** values that no later step reads */
   readonly done: readonly string[]
+  /** of a step that is streamed: the one that is streamed next, in this run or in the next one */
+  readonly ahead?: Streamed | undefined
 }
 
 /** Chains that were run lately, by their keys and outputs; forgotten when a session comes or goes. */
@@ -107,16 +118,19 @@ function programOf(chain: readonly string[], outputs: readonly string[]): readon
   const wanted = new Set(outputs)
   const lastUse = new Map<string, number>()
   const sessionsOf = chain.map(loadedOf)
-  sessionsOf.forEach(({ session }, step) => {
-    for (const input of session.inputs) lastUse.set(input, step)
+  sessionsOf.forEach(({ from }, step) => {
+    for (const input of from.inputs) lastUse.set(input, step)
   })
+  const streamed = sessionsOf.flatMap(({ from }) => (from instanceof Streamed ? [from] : []))
   const steps = sessionsOf.map((loaded, step): Step => {
-    const needed = loaded.session.outputs.filter((each) => wanted.has(each) || (lastUse.get(each) ?? -1) > step)
+    const { from } = loaded
+    const needed = from.outputs.filter((each) => wanted.has(each) || (lastUse.get(each) ?? -1) > step)
     return {
       loaded,
       needed,
       inner: needed.filter((each) => !wanted.has(each)),
-      done: loaded.session.inputs.filter((each) => lastUse.get(each) === step && !wanted.has(each)),
+      done: from.inputs.filter((each) => lastUse.get(each) === step && !wanted.has(each)),
+      ...(from instanceof Streamed ? { ahead: streamed[(streamed.indexOf(from) + 1) % streamed.length] } : {}),
     }
   })
   programs.set(name, steps)
@@ -134,17 +148,18 @@ function run(
 ): { outputs: Tensors; stepMs: number[] } {
   const values = new Map<string, Tensor>(Object.entries(message.feeds))
   const stepMs: number[] = []
-  for (const { loaded, needed, inner, done } of programOf(message.chain, message.outputs)) {
+  for (const step of programOf(message.chain, message.outputs)) {
+    const { loaded, needed, done } = step
     const started = sharedNow()
     stopIfUnwanted(message, started)
     const feeds: Record<string, Tensor> = {}
-    for (const name of loaded.session.inputs) {
+    for (const name of loaded.from.inputs) {
       const value = values.get(name)
       if (!value) throw new BlockscaleError('TENSOR_INVALID', `the input ${name} is missing`)
       feeds[name] = value
     }
     if (needed.length > 0) {
-      for (const [name, value] of Object.entries(runInto(loaded, feeds, needed, inner))) {
+      for (const [name, value] of Object.entries(runStep(step, feeds, message.windowBytes))) {
         values.set(name, value)
         seen(name, value)
       }
@@ -161,16 +176,36 @@ function run(
   return { outputs, stepMs }
 }
 
+/** Runs a block; one that is streamed is mapped before and let go after it, and the next one is read while it runs. */
+function runStep({ loaded, needed, inner, ahead }: Step, feeds: Tensors, windowBytes?: number): Tensors {
+  const { from } = loaded
+  if (!(from instanceof Streamed)) return runInto(loaded, from, feeds, needed, inner)
+  const session = from.open()
+  try {
+    if (windowBytes !== undefined && ahead !== from) ahead?.readAhead(windowBytes - from.memoryBytes)
+    return runInto(loaded, session, feeds, needed, inner)
+  } finally {
+    session.releaseNow()
+    if (windowBytes !== undefined) ahead?.readAhead(windowBytes)
+  }
+}
+
 /**
  * Runs a block into the tensors that its last run left for later blocks. New memory for every value between blocks would be taken from
  * the system and given back on each frame.
  */
-function runInto(loaded: Loaded, feeds: Tensors, needed: readonly string[], inner: readonly string[]): Tensors {
+function runInto(
+  loaded: Loaded,
+  session: Session,
+  feeds: Tensors,
+  needed: readonly string[],
+  inner: readonly string[],
+): Tensors {
   const shapes = Object.values(feeds)
     .map(({ dims }) => dims.join('x'))
     .join(' ')
   if (loaded.kept.shapes !== shapes) loaded.kept = { shapes, tensors: {} }
-  const { session, kept } = loaded
+  const { kept } = loaded
   const into: Record<string, Tensor> = {}
   for (const name of inner) if (kept.tensors[name]) into[name] = kept.tensors[name]
   let outputs: Tensors

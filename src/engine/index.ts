@@ -1,4 +1,4 @@
 export * from './engine.ts'
-export { type PortFact, sharedNow } from './messages.ts'
+export { type PortFact, type Streaming, sharedNow } from './messages.ts'
 export { openParking, type Parking, parkOn } from './parking.ts'
 export * from './session.ts'

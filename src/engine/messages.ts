@@ -9,9 +9,24 @@ export interface PortFact {
   readonly dims: readonly (number | null)[]
 }
 
+/** A file that is mapped anew for each run and let go after it: what cannot be asked of it while it is not mapped. */
+export interface Streaming {
+  readonly inputs: readonly string[]
+  readonly outputs: readonly string[]
+  /** what it takes while it is mapped and runs */
+  readonly memoryBytes: number
+}
+
 /** What an engine is asked. Calls are handled one after another; `cancel` is looked at between two blocks. */
 export type EngineCall =
-  | { readonly kind: 'load'; readonly call: number; readonly key: string; readonly path: string }
+  | {
+      readonly kind: 'load'
+      readonly call: number
+      readonly key: string
+      readonly path: string
+      /** nothing for a session that stays */
+      readonly streaming?: Streaming | undefined
+    }
   | { readonly kind: 'release'; readonly call: number; readonly key: string }
   | {
       readonly kind: 'check'
@@ -29,6 +44,8 @@ export type EngineCall =
       readonly outputs: readonly string[]
       /** time of `sharedNow` after which no further block is started */
       readonly deadline?: number | undefined
+      /** what streamed sessions may take together with what is read ahead of them; nothing is read ahead unless given */
+      readonly windowBytes?: number | undefined
       /** whether a `cancel` may come, so that it is worth looking for between two blocks */
       readonly cancellable?: boolean | undefined
     }

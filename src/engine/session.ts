@@ -33,6 +33,8 @@ export interface Session {
    */
   runNow(feeds: Tensors, outputs?: readonly string[], into?: Tensors): Tensors
   release(): Promise<void>
+  /** The same at once, in the threads that may call `runNow`. */
+  releaseNow(): void
 }
 
 /**
@@ -40,7 +42,14 @@ export interface Session {
  *
  * @throws BlockscaleError MODEL_UNSUPPORTED with ONNX Runtime's reason
  */
-export async function openSession(model: Uint8Array | string, options: SessionOptions = {}): Promise<Session> {
+export const openSession = (model: Uint8Array | string, options: SessionOptions = {}): Promise<Session> =>
+  inCall(async () => {
+    await turn()
+    return openSessionNow(model, options)
+  })
+
+/** The same at once, in the threads that may call `runNow`. @throws BlockscaleError MODEL_UNSUPPORTED */
+export function openSessionNow(model: Uint8Array | string, options: SessionOptions = {}): Session {
   const settings: ort.InferenceSession.SessionOptions = {
     executionProviders: ['cpu'],
     graphOptimizationLevel: options.optimization ?? 'all',
@@ -53,7 +62,7 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
       session: {
         ...((options.threads ?? 1) > 1 ? { intra_op: { allow_spinning: '0' } } : {}),
         ...(options.memoryMapped
-          ? { use_memory_mapped_ort_model: '1', use_ort_model_bytes_for_initializers: '1' }
+          ? { use_memory_mapped_ort_model: '1', use_ort_model_bytes_for_initializers: '1', load_model_format: 'ORT' }
           : {}),
         ...(options.saveOptimizedTo?.endsWith('.ort') ? { save_model_format: 'ORT' } : {}),
       },
@@ -61,10 +70,7 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
   }
   const session = newNativeSession()
   try {
-    await inCall(async () => {
-      await turn()
-      load(session, model, settings)
-    })
+    load(session, model, settings)
   } catch (cause) {
     throw new BlockscaleError('MODEL_UNSUPPORTED', `ONNX Runtime refuses the model: ${reason(cause)}`, undefined, {
       cause,
@@ -96,6 +102,7 @@ export async function openSession(model: Uint8Array | string, options: SessionOp
         )
       }),
     release: () => inCall(async () => session.dispose()),
+    releaseNow: () => session.dispose(),
   }
 }
 

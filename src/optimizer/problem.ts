@@ -96,7 +96,14 @@ export interface PlannedModel {
   /** the variant that was chosen, where the problem has variants */
   readonly variant?: string | undefined
   readonly inputSize?: readonly [number, number] | undefined
-  readonly choices: readonly { readonly block: string; readonly descendant: string }[]
+  readonly choices: readonly {
+    readonly block: string
+    readonly descendant: string
+    /** mapped for each picture in place of staying loaded; where blocks are streamed, see `streaming` */
+    readonly streamed?: true | undefined
+  }[]
+  /** where blocks are streamed: the memory that they share, and the speed of the disk that the latency is reckoned with */
+  readonly streaming?: { readonly windowBytes: number; readonly readBytesPerSecond: number } | undefined
   readonly predicted: Figures & { readonly qualityLow?: number | undefined }
   readonly verified?: Figures | undefined
   /** better weights that were made for exactly these choices, with what pictures held out of it say */

@@ -31,6 +31,7 @@ export interface Measurement {
   readonly latencyP95Ms: number
   readonly anonymousBytes: number
   readonly mappedBytes: number
+  /** from the file in the system's cache until it runs as fast as ever */
   readonly loadMs: number
   readonly samples: number
   readonly memoryMethod: MemoryMethod

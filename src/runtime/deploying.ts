@@ -4,6 +4,7 @@ import type { Manifest, Zoo } from '../zoo/index.ts'
 import { Damage, DescendantDamaged } from './damage.ts'
 import type { Conditions } from './decide.ts'
 import { PlanInfeasible } from './infeasible.ts'
+import type { Current } from './place.ts'
 import type { Planned, Planner } from './planner.ts'
 import type { Records } from './records.ts'
 import { type Stage, sameChoice } from './stage.ts'
@@ -41,6 +42,12 @@ function slowed(wish: ModelWish, { slowdown }: Conditions): ModelWish {
 
 /** A plan with everything that it chose, found whole. */
 type PlannedWhole = Planned & { readonly drafts: readonly Target[] }
+
+/** What streams now, so that a plan that stays the same loads nothing. */
+function streamOf({ windowBytes, chain }: Target): Current['stream'] {
+  if (windowBytes === undefined) return undefined
+  return { windowBytes, blocks: chain.filter(({ streamed }) => streamed).map(({ block }) => block) }
+}
 
 const NOTHING: Plan = { status: 'optimal', solveMs: 0, models: [], binding: [] }
 
@@ -175,7 +182,7 @@ export class Deploying {
     const current = new Map(
       [...this.#options.stage.live].map(([model, { target, choices }]) => [
         model,
-        { inputSize: target.inputSize, choices, core: target.core },
+        { inputSize: target.inputSize, choices, core: target.core, stream: streamOf(target) },
       ]),
     )
     const wishes = wishesByModel(workloads.values()).map((wish) => slowed(wish, this.#conditions))
@@ -263,13 +270,27 @@ export class Deploying {
     records.swap(report, (model) => bytesByModel.get(model) ?? 0, this.#now())
     tell({ kind: 'plan', id, plan, why })
     tell({ kind: 'swap', swap: report })
+    for (const planned of plan.models) this.#tellStreaming(planned, id, why)
     this.#settle()
     return report
   }
 
+  #tellStreaming({ model, streaming, choices, predicted }: Plan['models'][number], id: string, why: string): void {
+    if (!streaming) return
+    const blocks = choices.filter(({ streamed }) => streamed).map(({ block }) => block)
+    this.#options.tell({ kind: 'streaming', model, blocks, ...streaming, why })
+    const readings = {
+      window_bytes: streaming.windowBytes,
+      read_bytes_per_second: streaming.readBytesPerSecond,
+      predicted_latency_ms: predicted.latencyMs,
+    }
+    const reason = `${model} does not fit as a whole: ${blocks.join(', ')} are streamed (${why})`
+    this.#options.records.decision({ at: this.#now(), action: 'stream', why: reason, readings }, id)
+  }
+
   async #targets({ plan, manifests, chosen }: Planned): Promise<Target[]> {
     return Promise.all(
-      plan.models.map(async ({ model, inputSize, core, predicted }): Promise<Target> => {
+      plan.models.map(async ({ model, inputSize, core, predicted, streaming }): Promise<Target> => {
         const manifest = manifests.get(model)!
         const size = inputSize ?? manifest.sizes[0]!
         const chain = await this.#options.files.chain(manifest, chosen.get(model)!, size)
@@ -282,7 +303,10 @@ export class Deploying {
           inputs: modelInputs(manifest, size),
           outputs: modelOutputs(manifest, size),
           chain,
-          fused: await this.#options.files.fused(manifest, chain, size),
+          // What streams has no room for the whole in one piece.
+          ...(streaming
+            ? { windowBytes: streaming.windowBytes }
+            : { fused: await this.#options.files.fused(manifest, chain, size) }),
         }
       }),
     )
@@ -351,7 +375,7 @@ export class Deploying {
     const before = stage.live.get(model)
     const manifest = this.#manifests.get(model)
     if (this.#closed || !before || !manifest || (before.gear === 'fused' && !again)) return
-    if (before.target.chain.length < 2) return
+    if (before.target.chain.length < 2 || before.target.windowBytes !== undefined) return
     const { target } = before
     const choice = target.chain.map(({ key }) => key).join(' ')
     if (this.#unfusable.has(choice)) return

@@ -1,10 +1,13 @@
 import type { PlannedModel } from '../optimizer/index.ts'
+import type { CurrentStream } from './streaming.ts'
 
 /** What is live of a model. */
 export interface Current {
   readonly inputSize: readonly [number, number]
   readonly choices: Readonly<Record<string, string>>
   readonly core: number
+  /** where some of its blocks are streamed */
+  readonly stream?: CurrentStream | undefined
 }
 
 /**

@@ -1,10 +1,12 @@
 import { BlockscaleError, modelId } from '../base/index.ts'
-import { type Plan, type PlannedModel, type Problem, type ProblemModel, startSolver } from '../optimizer/index.ts'
-import { type Predictor, type ProfileStore, problemModel } from '../profiles/index.ts'
-import type { Choices, Manifest, Zoo } from '../zoo/index.ts'
+import { type Plan, type PlannedModel, type Problem, startSolver } from '../optimizer/index.ts'
+import type { ProfileStore } from '../profiles/index.ts'
+import type { Manifest, Zoo } from '../zoo/index.ts'
+import { type Candidate, candidate, type Profiled } from './candidate.ts'
 import { Fitted } from './fitted.ts'
 import { type Frontier, frontierOf } from './frontier.ts'
 import { type Current, place } from './place.ts'
+import { readSpeed } from './read-speed.ts'
 import type { Budget } from './types.ts'
 import type { ChosenDescendant } from './unit-files.ts'
 import type { ModelWish } from './wishes.ts'
@@ -39,19 +41,6 @@ export interface Planner {
   close(): Promise<void>
 }
 
-interface Profiled {
-  readonly manifest: Manifest
-  readonly sizes: readonly {
-    readonly id: string
-    readonly size: readonly [number, number]
-    readonly predictor: Predictor
-  }[]
-}
-
-interface Candidate extends Profiled {
-  readonly problem: ProblemModel
-}
-
 /** Makes plans from what is profiled of the models, in a thread of its own. */
 export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Planner {
   const solver = startSolver()
@@ -61,12 +50,18 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Plan
     async plan({ wishes, budget, workers, current, objective, nearest, isDamaged = () => false }) {
       const profiled = new Map<string, Profiled>()
       for (const wish of wishes) profiled.set(wish.model, await profiledModel(zoo, fitted, wish.model))
-      const solve = async (landing: ReadonlyMap<string, number>) => {
+      const solve = async (landing: ReadonlyMap<string, number>, bytesPerMs?: number) => {
         const candidates = new Map<string, Candidate>()
         for (const wish of wishes) {
           const { model } = wish
-          const whole = (block: string, descendant: string) => !isDamaged(model, block, descendant)
-          candidates.set(model, candidate(profiled.get(model)!, wish, current.get(model), landing.get(model), whole))
+          const options = {
+            wish,
+            current: current.get(model),
+            expectedLoss: landing.get(model),
+            isWhole: (block: string, descendant: string) => !isDamaged(model, block, descendant),
+            bytesPerMs,
+          }
+          candidates.set(model, candidate(profiled.get(model)!, options))
         }
         const problem: Problem = {
           memoryBytes: budget.memoryBytes,
@@ -75,22 +70,27 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Plan
           ...(objective ? { objective } : {}),
         }
         const plan = await solver.solve(problem, { nearest })
-        const models = plan.models.map((planned) => described(planned, candidates.get(planned.model)!))
+        const models = plan.models.map((found) => candidates.get(found.model)!.planned(found))
         return { candidates, plan, models, worth: worthOf(models, wishes) }
       }
-      let best = await solve(new Map())
-      if (best.plan.status !== 'infeasible' && (objective ?? 'quality') === 'quality') {
+      const best = async (bytesPerMs?: number) => {
+        const first = await solve(new Map(), bytesPerMs)
+        if (first.plan.status === 'infeasible' || (objective ?? 'quality') !== 'quality') return first
         // Losses are only straight lines near where the plan lands: once it is known where that is, they are drawn anew.
-        const again = await solve(landingOf(best.models, profiled))
-        if (again.plan.status !== 'infeasible' && again.worth > best.worth + WORTH_IT) best = again
+        const again = await solve(landingOf(first.models, profiled), bytesPerMs)
+        return again.plan.status !== 'infeasible' && again.worth > first.worth + WORTH_IT ? again : first
       }
-      const { candidates, plan, models } = best
+      const loaded = await best()
+      const isShort = loaded.plan.status === 'infeasible' && budget.memoryBytes !== undefined
+      const { candidates, plan, models } = isShort
+        ? nearer(await best(await speedOf(zoo, device, [...profiled.values()])), loaded)
+        : loaded
       const rates = new Map(wishes.map(({ model, rate }) => [model, rate]))
       const placed = place(models, { workers, rates, current })
       return {
         plan: { ...plan, models: placed },
-        manifests: new Map([...candidates].map(([model, { manifest }]) => [model, manifest])),
-        chosen: new Map(placed.map((planned) => [planned.model, chosen(planned, candidates.get(planned.model)!)])),
+        manifests: new Map([...profiled].map(([model, { manifest }]) => [model, manifest])),
+        chosen: new Map(plan.models.map((found) => [found.model, candidates.get(found.model)!.chosen(found)])),
       }
     },
     async frontier(model) {
@@ -102,6 +102,22 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Plan
     },
     close: () => solver.close(),
   }
+}
+
+/** What streams where that does what is asked, or more of it; otherwise a plan whose blocks all stay loaded. */
+function nearer<S extends { readonly plan: Plan }>(streaming: S, loaded: S): S {
+  if (streaming.plan.status !== 'infeasible') return streaming
+  const [a, b] = [streaming.plan.infeasible, loaded.plan.infeasible]
+  if (!a || !b || a.constraint !== b.constraint) return loaded
+  return (a.constraint === 'quality' ? a.needs > b.needs : a.needs < b.needs) ? streaming : loaded
+}
+
+/** Of the disk on which the zoo lies. */
+function speedOf(zoo: Zoo, device: string, models: readonly Profiled[]): Promise<number> {
+  const files = models.flatMap(({ manifest: { model, blocks } }) =>
+    blocks.flatMap(({ descendants }) => descendants.map(({ file }) => zoo.path(model, file))),
+  )
+  return readSpeed(zoo.deviceFolder(device), files)
 }
 
 /** Quality, weighed, that a second plan must gain: less is the noise of predictions, and not worth a swap. */
@@ -128,77 +144,4 @@ async function profiledModel(zoo: Zoo, fitted: Fitted, model: string): Promise<P
   if (sizes.length > 0) return { manifest, sizes }
   const hint = `Measure it with \`blockscale profile ${model}\`.`
   throw new BlockscaleError('NOT_FOUND', `nothing is measured of ${model} on this device yet`, hint)
-}
-
-function candidate(
-  { manifest, sizes }: Profiled,
-  wish: ModelWish,
-  current: Current | undefined,
-  expectedLoss: number | undefined,
-  isWhole: (block: string, descendant: string) => boolean,
-): Candidate {
-  const here = sizes.find(({ size }) => size.join() === current?.inputSize.join())
-  const problem = problemModel(wish.model, sizes, {
-    weight: wish.weight,
-    maxLatencyMs: wish.maxLatencyMs,
-    rate: wish.rate,
-    minQuality: wish.minQuality,
-    expectedLoss,
-    ...(current && here && isStillThere(manifest, current.choices, isWhole)
-      ? { current: { size: here.id, choices: current.choices as Choices } }
-      : {}),
-  })
-  return { manifest, problem: ofWhole(problem, isWhole), sizes }
-}
-
-/** The problem without the descendants that cannot be loaded. */
-function ofWhole(problem: ProblemModel, isWhole: (block: string, descendant: string) => boolean): ProblemModel {
-  const wholeBlocks = (blocks: NonNullable<ProblemModel['blocks']>) =>
-    blocks.map((block) => {
-      const choices = block.choices.filter(({ id }) => isWhole(block.id, id))
-      if (choices.length > 0) return { ...block, choices }
-      const message = `every descendant of block ${block.id} of ${problem.id} is damaged`
-      throw new BlockscaleError('ZOO_DAMAGED', message, `Build it again with \`blockscale build ${problem.id}\`.`)
-    })
-  const { blocks, variants } = problem
-  return {
-    ...problem,
-    ...(blocks ? { blocks: wholeBlocks(blocks) } : {}),
-    ...(variants ? { variants: variants.map((each) => ({ ...each, blocks: wholeBlocks(each.blocks) })) } : {}),
-  }
-}
-
-/** After a new build the descendants in place may be gone, or damaged since; then there is nothing to stay with. */
-const isStillThere = (
-  manifest: Manifest,
-  choices: Readonly<Record<string, string>>,
-  isWhole: (block: string, descendant: string) => boolean,
-): boolean =>
-  manifest.blocks.every((block) =>
-    block.descendants.some(({ id }) => id === choices[block.id] && isWhole(block.id, id)),
-  )
-
-/** The plan's figures as the predictors give them: the solver's own are in the scale of the losses. */
-function described(planned: PlannedModel, { sizes }: Candidate): PlannedModel {
-  const { size, predictor } = sizes.find(({ id }) => id === planned.variant) ?? sizes[0]!
-  const choices = Object.fromEntries(planned.choices.map(({ block, descendant }) => [block, descendant])) as Choices
-  const quality = predictor.quality(choices)
-  return {
-    ...planned,
-    inputSize: size,
-    predicted: {
-      quality: quality.value,
-      qualityLow: quality.low,
-      latencyMs: predictor.latency(choices).value,
-      memoryBytes: planned.predicted.memoryBytes,
-    },
-  }
-}
-
-function chosen(planned: PlannedModel, { problem }: Candidate): ChosenDescendant[] {
-  const blocks = problem.blocks ?? problem.variants?.find(({ id }) => id === planned.variant)?.blocks ?? []
-  return planned.choices.map(({ block, descendant }) => {
-    const choice = blocks.find(({ id }) => id === block)?.choices.find(({ id }) => id === descendant)
-    return { block, descendant, memoryBytes: choice?.memoryBytes ?? 0 }
-  })
 }

@@ -1,5 +1,5 @@
 import { BlockscaleError } from '../base/index.ts'
-import type { Engine, PortFact, SessionHold, Shapes } from '../engine/index.ts'
+import type { Engine, PortFact, SessionHold, Shapes, Streaming } from '../engine/index.ts'
 import type { Unit } from './unit.ts'
 
 /** A loaded unit and the right to use it on one engine. */
@@ -52,15 +52,19 @@ export class Residents {
     return [...missing.values()].reduce((sum, { memoryBytes }) => sum + memoryBytes, 0)
   }
 
-  /** Loads a unit or shares it, and runs it on zeros the first time, if its border is known. When that fails nothing stays loaded. */
+  /**
+   * Loads a unit or shares it, and runs it on zeros the first time, if its border is known. When that fails nothing stays loaded.
+   *
+   * One that is streamed is not run yet: the memory in which it may is only had once all that share it were acquired.
+   */
   async acquire(core: number, unit: Unit): Promise<Resident> {
     const engine = this.#engines[core]
     if (!engine) throw new BlockscaleError('INTERNAL', `there is no engine ${core}`)
     this.#count(core, unit)
     let resident: Resident | undefined
     try {
-      resident = { unit, core, hold: await engine.hold(unit.key, unit.path) }
-      if (isKnown(unit.inputs)) await this.check(core, [unit], unit.inputs, unit.outputs)
+      resident = { unit, core, hold: await engine.hold(unit.key, unit.path, streamingOf(unit)) }
+      if (isKnown(unit.inputs) && !unit.streamed) await this.check(core, [unit], unit.inputs, unit.outputs)
       return resident
     } catch (error) {
       if (resident) await this.release(resident)
@@ -126,5 +130,13 @@ export class Residents {
 }
 
 const slot = (core: number, key: string): string => `${core}/${key}`
+
+const streamingOf = ({ streamed, inputs, outputs }: Unit): Streaming | undefined =>
+  streamed && {
+    inputs: inputs.map(({ name }) => name),
+    outputs: outputs.map(({ name }) => name),
+    memoryBytes: streamed.loadedBytes,
+  }
+
 /** Whether all sizes are known, so that zeros can be made. */
 export const isKnown = (ports: readonly PortFact[]): boolean => ports.every(({ dims }) => !dims.includes(null))

@@ -113,7 +113,8 @@ export class Scheduler {
 
   /** A further run of a request that kept its deployment; it does not wait in a queue, also not for a swap, which waits for it. */
   again(on: Deployed, feeds: Tensors, outputs: readonly string[], options: RequestOptions): Promise<EngineResult> {
-    return this.#engines[on.target.core]!.run({ chain: on.keys, feeds, outputs, signal: options.signal })
+    const { core, windowBytes } = on.target
+    return this.#engines[core]!.run({ chain: on.keys, feeds, outputs, windowBytes, signal: options.signal })
   }
 
   queueLength(model: string): number {
@@ -224,6 +225,7 @@ export class Scheduler {
       chain: deployed.keys,
       feeds,
       outputs: job.outputs,
+      windowBytes: deployed.target.windowBytes,
       deadline,
       signal,
     })

@@ -45,9 +45,14 @@ export function acquire(stage: Stage, target: Target, unit: Unit): Promise<Resid
 
 /**
  * Runs a chain on zeros where blocks could not be checked one by one, because the shapes at their borders were not known at this input
- * size. They are from then on.
+ * size. They are from then on. Those that are streamed are checked here, each by itself.
  */
 export async function checkWhole(stage: Stage, target: Target, units: readonly Unit[]): Promise<void> {
+  for (const unit of units.map((each) => completed(stage, target, each))) {
+    if (unit.streamed && isKnown(unit.inputs)) {
+      await stage.residents.check(target.core, [unit], unit.inputs, unit.outputs)
+    }
+  }
   if (units.every((unit) => isKnown(completed(stage, target, unit).inputs))) return
   const checking = stage.residents.check(target.core, units, target.inputs, target.outputs)
   const shapes = await checking.catch((thrown) => refuse(target, thrown))

@@ -55,6 +55,8 @@ export interface LiveBlock {
   readonly kind: string
   /** bytes of the descendant's file in the zoo */
   readonly bytes: number
+  /** mapped for each picture in place of staying loaded */
+  readonly streamed?: true
 }
 
 export interface LiveModel {
@@ -182,6 +184,15 @@ type Happening =
   | { readonly kind: 'swap'; readonly swap: SwapReport }
   | { readonly kind: 'swap-failed'; readonly to: string; readonly code: ErrorCode; readonly message: string }
   | { readonly kind: 'gear'; readonly model: string; readonly gear: Gear; readonly why: string }
+  | {
+      /** a model does not fit as a whole: some of its blocks are mapped for each picture */
+      readonly kind: 'streaming'
+      readonly model: string
+      readonly blocks: readonly string[]
+      readonly windowBytes: number
+      readonly readBytesPerSecond: number
+      readonly why: string
+    }
   | {
       readonly kind: 'limit'
       readonly limit: 'memory' | 'cores' | 'latency'

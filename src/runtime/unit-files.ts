@@ -36,6 +36,8 @@ export interface ChosenDescendant {
   readonly block: string
   readonly descendant: string
   readonly memoryBytes: number
+  /** where it does not stay loaded: what it takes while it runs; `memoryBytes` is then its share of the model's window */
+  readonly streamed?: { readonly loadedBytes: number } | undefined
 }
 
 /**
@@ -69,14 +71,16 @@ export class UnitFiles {
           },
         )
         const base = isBaseSize(manifest, size)
+        const { sha256: key } = unitFile(descendant.file, borders)
         return {
-          key: unitFile(descendant.file, borders).sha256,
+          key: choice?.streamed ? `${key} streamed ${choice.memoryBytes}` : key,
           block: block.id,
           descendant: descendant.id,
           kind: descendant.kind,
           path,
           fileBytes: bytes,
           memoryBytes: choice?.memoryBytes ?? bytes,
+          ...(choice?.streamed ? { streamed: choice.streamed } : {}),
           inputs: block.inputs.map((value) => portOf(value, base)),
           outputs: block.outputs.map((value) => portOf(value, base)),
         }

@@ -2,7 +2,7 @@ import type { PortFact } from '../engine/index.ts'
 
 /** A compiled file that an engine can map, and what that costs: a descendant, or a whole choice fused into one graph. */
 export interface Unit {
-  /** sha256 of the descendant's file, or the hash of the fused choice: equal keys are equal graphs */
+  /** sha256 of the descendant's file, or the hash of the fused choice: equal keys are equal graphs, held in the same way */
   readonly key: string
   /** block id; '' for a fused whole */
   readonly block: string
@@ -12,8 +12,10 @@ export interface Unit {
   readonly path: string
   /** bytes of that file */
   readonly fileBytes: number
-  /** measured need of memory while it is loaded, mapped and anonymous */
+  /** measured need of memory while it is loaded, mapped and anonymous; of one that is streamed, its share of the model's window */
   readonly memoryBytes: number
+  /** where it is mapped for each run in place of staying loaded: what it takes meanwhile */
+  readonly streamed?: { readonly loadedBytes: number } | undefined
   /** its border, at the input size in force; sizes inside a model are not known for every input size */
   readonly inputs: readonly PortFact[]
   readonly outputs: readonly PortFact[]
@@ -35,6 +37,8 @@ export interface Target {
   readonly outputs: readonly PortFact[]
   /** one for each block, in the order in which they run */
   readonly chain: readonly Unit[]
+  /** what the streamed blocks may take together with what is read ahead; nothing where all stay loaded */
+  readonly windowBytes?: number | undefined
   /** the same choice as one graph, where it is compiled already */
   readonly fused?: Unit | undefined
 }

@@ -51,7 +51,19 @@ const plannedModel = z
     model: z.string(),
     variant: z.string().optional(),
     inputSize: size.optional(),
-    choices: z.array(z.object({ block: z.string(), descendant: z.string() })),
+    choices: z.array(
+      z.object({
+        block: z.string(),
+        descendant: z.string(),
+        streamed: z
+          .literal(true)
+          .optional()
+          .meta({ description: 'mapped for each picture in place of staying loaded' }),
+      }),
+    ),
+    streaming: z.object({ windowBytes: z.number(), readBytesPerSecond: z.number() }).optional().meta({
+      description: 'where blocks are streamed: the memory that they share, and the measured speed of the disk',
+    }),
     predicted: figures.extend({ qualityLow: z.number().optional() }),
     verified: figures.optional(),
     core: z.number().optional(),
@@ -77,7 +89,15 @@ export const plan = z
 
 const liveModel = plannedModel
   .extend({
-    blocks: z.array(z.object({ id: z.string(), descendant: z.string(), kind: z.string(), bytes: z.number() })),
+    blocks: z.array(
+      z.object({
+        id: z.string(),
+        descendant: z.string(),
+        kind: z.string(),
+        bytes: z.number(),
+        streamed: z.literal(true).optional(),
+      }),
+    ),
     measured: z
       .object({
         latencyMs: z.number().nullable(),

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -34,6 +34,9 @@ afterEach(async () => {
   expect(engine.sessions).toEqual([])
 })
 
+/** Whether this process has a file in its memory. */
+const mapped = (path: string): boolean => readFileSync('/proc/self/maps', 'utf8').includes(path)
+
 const one = () => ({ x: floats([1, 4], [1, 1, 1, 1]) })
 const paths: Record<string, string> = {}
 beforeAll(async () => {
@@ -52,6 +55,20 @@ describe('an engine', () => {
     expect(numbersOf(outputs.n!)).toEqual([-211, -211, -211, -211])
     expect(outputs.d!.dims).toEqual([1, 8])
     expect(stepMs).toHaveLength(3)
+  })
+
+  it('streams blocks that do not stay loaded, also when their files have gone meanwhile', async () => {
+    const path = await compiled('gone', adder('y', 'z', 200))
+    await hold('a', 'fork')
+    holds.push(await engine.hold('gone', path, { inputs: ['y'], outputs: ['z'], memoryBytes: 1 }))
+    if (process.platform === 'linux') rmSync(path)
+    for (const windowBytes of [undefined, 1, 1e6]) {
+      const run = { chain: ['a', 'gone', 'fork'], feeds: one(), outputs: ['n'], windowBytes }
+      const { outputs, stepMs } = await engine.run(run)
+      expect(numbersOf(outputs.n!)).toEqual([-211, -211, -211, -211])
+      expect(stepMs).toHaveLength(3)
+    }
+    if (process.platform === 'linux') expect(mapped(path)).toBe(false)
   })
 
   it('moves tensors instead of copying them', async () => {

@@ -163,6 +163,7 @@ async function planOf(shell: Shell, names: readonly string[], options: PlanFlags
       ...(options.nearest ? { nearest: true } : {}),
     })
     if (planned.status === 'infeasible') return planned
+    if (options.verify || options.polish) refuseStreaming(planned)
     const plan = options.polish
       ? await polishModels(shell, zoo, planned, manifests, { images: options.images, distilMs: options.distill })
       : planned
@@ -182,6 +183,17 @@ async function planOf(shell: Shell, names: readonly string[], options: PlanFlags
     await planner.close()
     store.close()
   }
+}
+
+/** Plans are measured, and polished, as fused wholes; what is streamed never is one. */
+function refuseStreaming({ models }: Plan): void {
+  const model = models.find(({ streaming }) => streaming)?.model
+  if (model === undefined) return
+  throw new BlockscaleError(
+    'USAGE',
+    `${model} fits the memory only streamed, block by block, and --verify and --polish are for wholes`,
+    'give more memory, or leave them out: `blockscale serve` measures what it streams',
+  )
 }
 
 /** What was asked for and is not kept when the plan is measured: predictions can be wrong. */
@@ -248,6 +260,13 @@ function printPlan(shell: Shell, plan: Plan): void {
   const { totals, binding, status, gap } = plan
   shell.line()
   for (const { model, polished } of plan.models) if (polished) shell.line(`${model}: ${inWords(polished)}`)
+  for (const { model, streaming } of plan.models) {
+    if (!streaming) continue
+    const [window, speed] = [formatBytes(streaming.windowBytes), formatBytes(streaming.readBytesPerSecond)]
+    shell.line(
+      `${model} does not fit whole: blocks with ~ are read for each picture into ${window}, at ${speed} a second`,
+    )
+  }
   if (totals) {
     const busy = totals.cores > 0 ? ` and ${figure(totals.cores)} cores busy` : ''
     shell.line(`together ${formatBytes(totals.memoryBytes)}${busy}`)
@@ -270,6 +289,6 @@ function rowOf({ model, variant, inputSize, predicted, verified, choices }: Plan
     predicted.latencyMs,
     formatBytes(predicted.memoryBytes),
     ...(isVerified ? [verified?.quality, verified?.latencyMs, verified && formatBytes(verified.memoryBytes)] : []),
-    choices.map(({ block, descendant }) => `${block}=${descendant}`).join(' '),
+    choices.map(({ block, descendant, streamed }) => `${block}=${streamed ? '~' : ''}${descendant}`).join(' '),
   ]
 }

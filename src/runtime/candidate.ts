@@ -1,0 +1,169 @@
+import { BlockscaleError } from '../base/index.ts'
+import type { PlannedModel, ProblemModel } from '../optimizer/index.ts'
+import { type Predictor, problemModel, type SizedPredictor } from '../profiles/index.ts'
+import type { Choices, Manifest } from '../zoo/index.ts'
+import type { Current } from './place.ts'
+import { choiceOf, type StreamCost, streamed, streamedLatency } from './streaming.ts'
+import type { ChosenDescendant } from './unit-files.ts'
+import type { ModelWish } from './wishes.ts'
+
+export interface Profiled {
+  readonly manifest: Manifest
+  readonly sizes: readonly SizedPredictor[]
+}
+
+export interface CandidateOptions {
+  readonly wish: ModelWish
+  readonly current?: Current | undefined
+  /** near which the plan is expected to land */
+  readonly expectedLoss?: number | undefined
+  /** whether a descendant can be loaded */
+  readonly isWhole: (block: string, descendant: string) => boolean
+  /** bytes that the disk gives in a millisecond, where blocks may be streamed from it; otherwise all stay loaded */
+  readonly bytesPerMs?: number | undefined
+}
+
+/** A model as the solver sees it, and what the solver says of it in the words of everyone else. */
+export interface Candidate {
+  readonly problem: ProblemModel
+  planned(found: PlannedModel): PlannedModel
+  /** the descendants of a plan, with the memory that it counts for each */
+  chosen(found: PlannedModel): ChosenDescendant[]
+}
+
+/** @throws BlockscaleError ZOO_DAMAGED when no descendant of a block is whole */
+export function candidate(profiled: Profiled, options: CandidateOptions): Candidate {
+  const { sizes } = profiled
+  const { problem, variants } = asProblem(profiled, options)
+  const variantOf = ({ variant = '' }: PlannedModel) => {
+    const { size, windowBytes } = variants?.get(variant) ?? { size: variant }
+    return { windowBytes, ...(sizes.find(({ id }) => id === size) ?? sizes[0]!) }
+  }
+  const memoryOf = (found: PlannedModel, block: string, descendant: string): number => {
+    const blocks = problem.blocks ?? problem.variants?.find(({ id }) => id === found.variant)?.blocks ?? []
+    return blocks.find(({ id }) => id === block)?.choices.find(({ id }) => id === descendant)?.memoryBytes ?? 0
+  }
+  return {
+    problem,
+    planned(found) {
+      const { size, predictor, windowBytes } = variantOf(found)
+      const named = found.choices.map(choiceOf)
+      const choices = Object.fromEntries(named.map(({ block, descendant }) => [block, descendant])) as Choices
+      const quality = predictor.quality(choices)
+      const { variant: _, ...rest } = found
+      const isStreamed = windowBytes !== undefined && named.some((choice) => choice.streamed)
+      return {
+        ...rest,
+        // What is inside a window is no one else's business.
+        ...(sizes.length > 1 ? { variant: variantOf(found).id } : {}),
+        inputSize: size,
+        choices: named,
+        predicted: {
+          quality: quality.value,
+          qualityLow: quality.low,
+          latencyMs: isStreamed
+            ? latencyThrough(profiled, predictor, named, windowBytes, options.bytesPerMs!)
+            : predictor.latency(choices).value,
+          memoryBytes: found.predicted.memoryBytes,
+        },
+        ...(isStreamed ? { streaming: { windowBytes, readBytesPerSecond: 1000 * options.bytesPerMs! } } : {}),
+      }
+    },
+    chosen(found) {
+      const { windowBytes = 0, predictor } = variantOf(found)
+      const streams = found.choices.filter((each) => choiceOf(each).streamed).length
+      return found.choices.map((each, i) => {
+        const { block, descendant, streamed: isStreamed } = choiceOf(each)
+        if (isStreamed) {
+          const loadedBytes = memoryWhile(predictor, block, descendant)
+          return { block, descendant, memoryBytes: windowBytes / streams, streamed: { loadedBytes } }
+        }
+        // The window is on the account of the streamed blocks, where there are any.
+        const constant = i === 0 && streams > 0 ? windowBytes : 0
+        return { block, descendant, memoryBytes: memoryOf(found, block, each.descendant) - constant }
+      })
+    },
+  }
+}
+
+function asProblem(profiled: Profiled, options: CandidateOptions) {
+  const { manifest, sizes } = profiled
+  const { wish, current, expectedLoss, isWhole, bytesPerMs } = options
+  const here = sizes.find(({ size }) => size.join() === current?.inputSize.join())
+  const { weight, maxLatencyMs, rate, minQuality } = wish
+  const isCurrent = current && here && isStillThere(manifest, current.choices, isWhole)
+  const problem = ofWhole(
+    problemModel(wish.model, sizes, {
+      weight,
+      maxLatencyMs,
+      rate,
+      minQuality,
+      expectedLoss,
+      ...(isCurrent ? { current: { size: here.id, choices: current.choices as Choices } } : {}),
+    }),
+    isWhole,
+  )
+  if (bytesPerMs === undefined) return { problem, variants: undefined }
+  const costsAt = (id: string) => costsOf(manifest, (sizes.find((size) => size.id === id) ?? sizes[0]!).predictor)
+  return streamed(problem, costsAt, bytesPerMs, isCurrent ? current.stream : undefined)
+}
+
+/** The problem without the descendants that cannot be loaded. */
+function ofWhole(problem: ProblemModel, isWhole: CandidateOptions['isWhole']): ProblemModel {
+  const wholeBlocks = (blocks: NonNullable<ProblemModel['blocks']>) =>
+    blocks.map((block) => {
+      const choices = block.choices.filter(({ id }) => isWhole(block.id, id))
+      if (choices.length > 0) return { ...block, choices }
+      const message = `every descendant of block ${block.id} of ${problem.id} is damaged`
+      throw new BlockscaleError('ZOO_DAMAGED', message, `Build it again with \`blockscale build ${problem.id}\`.`)
+    })
+  const { blocks, variants } = problem
+  return {
+    ...problem,
+    ...(blocks ? { blocks: wholeBlocks(blocks) } : {}),
+    ...(variants ? { variants: variants.map((each) => ({ ...each, blocks: wholeBlocks(each.blocks) })) } : {}),
+  }
+}
+
+/** After a new build the descendants in place may be gone, or damaged since; then there is nothing to stay with. */
+const isStillThere = (
+  manifest: Manifest,
+  choices: Readonly<Record<string, string>>,
+  isWhole: CandidateOptions['isWhole'],
+): boolean =>
+  manifest.blocks.every((block) =>
+    block.descendants.some(({ id }) => id === choices[block.id] && isWhole(block.id, id)),
+  )
+
+function costsOf(manifest: Manifest, predictor: Predictor): Map<string, StreamCost> {
+  const files = new Map(
+    manifest.blocks.flatMap(({ id, descendants }) =>
+      descendants.map(({ id: descendant, file }) => [`${id}/${descendant}`, file.bytes]),
+    ),
+  )
+  return new Map(
+    predictor.descendants.map(({ block, descendant, latencyMs, loadMs, memoryBytes }) => {
+      const name = `${block}/${descendant}`
+      return [name, { latencyMs, loadMs, memoryBytes, fileBytes: files.get(name) ?? 0 }]
+    }),
+  )
+}
+
+const memoryWhile = ({ descendants }: Predictor, block: string, descendant: string): number =>
+  descendants.find((each) => each.block === block && each.descendant === descendant)?.memoryBytes ?? 0
+
+function latencyThrough(
+  { manifest }: Profiled,
+  predictor: Predictor,
+  choices: readonly ReturnType<typeof choiceOf>[],
+  windowBytes: number,
+  bytesPerMs: number,
+): number {
+  const costs = costsOf(manifest, predictor)
+  const chosen = new Map(choices.map((choice) => [choice.block, choice]))
+  const steps = manifest.blocks.map(({ id }) => {
+    const { descendant, streamed: isStreamed = false } = chosen.get(id)!
+    return { ...costs.get(`${id}/${descendant}`)!, streamed: isStreamed }
+  })
+  return streamedLatency(steps, windowBytes, bytesPerMs)
+}
