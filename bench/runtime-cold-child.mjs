@@ -33,12 +33,11 @@ if (way === 'original') {
   print()
   await runtime.close()
 } else {
-  const { openSession } = await import('../dist/engine/index.js')
+  const { openCompiledNow } = await import('../dist/engine/index.js')
   startedAt = performance.now()
   const values = zeros()
   for (const file of files) {
-    const session = await openSession(file, { memoryMapped: true, optimization: 'disabled' })
-    Object.assign(values, session.runNow(values))
+    Object.assign(values, openCompiledNow(file).runNow(values))
   }
   if (outputs.some((name) => !values[name])) throw new Error('there is no answer')
 }

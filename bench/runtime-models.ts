@@ -14,7 +14,7 @@ import {
   readModel,
   writeModel,
 } from '../src/onnx/index.ts'
-import { compileUnit } from '../src/runtime/compile-unit.ts'
+import { compileUnit, compileWhole } from '../src/runtime/compile-unit.ts'
 import { bordersOf, eligibleValues, measureLayout } from '../src/runtime/layout.ts'
 import type { Target, Unit } from '../src/runtime/unit.ts'
 import { floats, type Tensor } from '../src/tensor/index.ts'
@@ -147,8 +147,7 @@ async function compiled(
   rest: Omit<Unit, 'key' | 'path' | 'fileBytes' | 'memoryBytes'>,
 ): Promise<Unit> {
   writeFileSync(onnxOf(path), bytes)
-  const session = await openSession(bytes, { saveOptimizedTo: path })
-  await session.release()
+  await compileWhole(bytes, path, rest.inputs)
   return unitAt(path, bytes, rest)
 }
 

@@ -1,6 +1,7 @@
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import { allocate, elementCount, type Tensor } from '../tensor/index.ts'
+import { openCompiled } from './compiled.ts'
 import { type EngineAnswer, type EngineCall, sharedNow, transferable } from './messages.ts'
 import { fromOrt, openSession, type Session, type Tensors } from './session.ts'
 import { Streamed } from './streamed.ts'
@@ -80,9 +81,7 @@ async function handle(message: Exclude<EngineCall, { kind: 'cancel' | 'stop' }>)
   throw new Error(`an engine was asked something that it does not know: ${JSON.stringify(message)}`)
 }
 
-/** What was compiled is optimised already: optimising it again would only cost time. */
-const open = (path: string): Promise<Session> =>
-  path.endsWith('.ort') ? openSession(path, { memoryMapped: true, optimization: 'disabled' }) : openSession(path)
+const open = (path: string): Promise<Session> => (path.endsWith('.ort') ? openCompiled(path) : openSession(path))
 
 async function letGo(loaded: Loaded | undefined): Promise<void> {
   if (loaded?.from instanceof Streamed) loaded.from.close()

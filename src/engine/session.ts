@@ -15,6 +15,8 @@ export interface SessionOptions {
   readonly saveOptimizedTo?: string
   /** maps the weights of an `.ort` file into memory in place of copying them */
   readonly memoryMapped?: boolean
+  /** whether weights are copied into the order in which kernels read them; they are unless told otherwise */
+  readonly prepacking?: boolean
 }
 
 /** A loaded graph. Runs block the calling thread, so services keep sessions in worker threads. */
@@ -64,6 +66,7 @@ export function openSessionNow(model: Uint8Array | string, options: SessionOptio
         ...(options.memoryMapped
           ? { use_memory_mapped_ort_model: '1', use_ort_model_bytes_for_initializers: '1', load_model_format: 'ORT' }
           : {}),
+        ...(options.prepacking === false ? { disable_prepacking: '1' } : {}),
         ...(options.saveOptimizedTo?.endsWith('.ort') ? { save_model_format: 'ORT' } : {}),
       },
     },

@@ -1,6 +1,7 @@
 import { closeSync, existsSync, fstatSync, openSync, read } from 'node:fs'
+import { openCompiledNow } from './compiled.ts'
 import type { Streaming } from './messages.ts'
-import { openSessionNow, type Session } from './session.ts'
+import type { Session } from './session.ts'
 
 /** Of one read; several are under way at once. All write to the same place, since only the system's cache is to be filled. */
 const CHUNK_BYTES = 256 * 1024
@@ -47,7 +48,7 @@ export class Streamed implements Streaming {
   /** @throws BlockscaleError MODEL_UNSUPPORTED */
   open(): Session {
     this.#aheadBytes = 0
-    return openSessionNow(this.#path, { memoryMapped: true, optimization: 'disabled' })
+    return openCompiledNow(this.#path)
   }
 
   close(): void {

@@ -1,12 +1,12 @@
 import { readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { asBlockscaleError, BlockscaleError, type ErrorCode, type ModelId } from '../base/index.ts'
-import { openSession, type PortFact, type Session, type Tensors } from '../engine/index.ts'
+import { openCompiled, openSession, type PortFact, type Session, type Tensors } from '../engine/index.ts'
 import { compose, readModel, writeModel } from '../onnx/index.ts'
 import type { Tensor } from '../tensor/index.ts'
 import { type BorderValue, type Manifest, openZoo, type Zoo, type ZooFile } from '../zoo/index.ts'
 import type { BlockedBorders } from './blocked-layout.ts'
-import { compileUnit, feedsOf } from './compile-unit.ts'
+import { compileUnit, compileWhole, feedsOf } from './compile-unit.ts'
 import { type Layout, measureLayout, unitFile, writeLayout } from './layout.ts'
 
 export interface CompileJob {
@@ -117,7 +117,8 @@ async function fuse(zoo: Zoo, job: FuseJob): Promise<void> {
   await zoo.compile(job.device, job.as, async (to) => {
     const files = await Promise.all(job.blocks.map((file) => zoo.load(job.model, file)))
     const whole = compose(files.map(readModel), { inputs: job.inputs, outputs: job.outputs, name: job.model })
-    const fused = await openSession(writeModel(whole), { saveOptimizedTo: to })
+    await compileWhole(writeModel(whole), to, knownPorts(job.ports))
+    const fused = await openCompiled(to)
     const chain: Session[] = []
     try {
       for (const bytes of files) chain.push(await openSession(bytes))
@@ -133,7 +134,7 @@ const TOLERANCE = 0.05
 
 /** @throws BlockscaleError GRAPH_INVALID when the fused graph answers otherwise than its blocks one after another */
 async function compare(fused: Session, chain: readonly Session[], { model, ports, outputs }: FuseJob): Promise<void> {
-  let values: Tensors = feedsOf(ports.map((port) => ({ ...port, dims: port.dims.map((size) => size ?? 1) })))!
+  let values: Tensors = feedsOf(knownPorts(ports))!
   const whole = await fused.run(pick(values, fused.inputs))
   for (const session of chain) values = { ...values, ...(await session.run(pick(values, session.inputs))) }
   for (const { name } of outputs) {
@@ -146,6 +147,9 @@ async function compare(fused: Session, chain: readonly Session[], { model, ports
     }
   }
 }
+
+const knownPorts = (ports: readonly PortFact[]): PortFact[] =>
+  ports.map((port) => ({ ...port, dims: port.dims.map((size) => size ?? 1) }))
 
 const pick = (values: Readonly<Record<string, Tensor>>, names: readonly string[]): Record<string, Tensor> =>
   Object.fromEntries(names.map((name) => [name, values[name]!]))

@@ -1,7 +1,16 @@
 import { randomBytes } from 'node:crypto'
 import { readFile, rename, rm } from 'node:fs/promises'
 import { seededRandom } from '../base/index.ts'
-import { openSession, type PortFact, type Session, type SessionOptions, type Tensors } from '../engine/index.ts'
+import {
+  choosePacking,
+  openCompiled,
+  openSession,
+  type PortFact,
+  quickest,
+  type Session,
+  type SessionOptions,
+  type Tensors,
+} from '../engine/index.ts'
 import { type Model, readModel, writeModel } from '../onnx/index.ts'
 import { allocate, elementCount, type NumericType, type Tensor } from '../tensor/index.ts'
 import { type BlockedBorders, withoutProbes, withProbes, withReorders } from './blocked-layout.ts'
@@ -10,8 +19,6 @@ type Level = NonNullable<SessionOptions['optimization']>
 
 type Form = 'all' | 'blocked' | 'extended'
 
-const RUNS = 24
-const WARM = 2
 /** 'all' is nearly always right: on a busy machine a smaller difference is noise */
 const WORTH_IT = 0.9
 
@@ -19,7 +26,7 @@ const WORTH_IT = 0.9
  * Compiles a block for this machine in every way that could be best, measures them, and leaves the fastest in `to`.
  *
  * 'all' computes in ONNX Runtime's blocked layout inside, 'blocked' also at the borders given; where borders are plain, 'extended', which
- * computes in the plain layout, is faster for some odd shapes.
+ * computes in the plain layout, is faster for some odd shapes. Weights are copied into another order only where that is quicker.
  *
  * @param inputs shapes on which to measure; where a size is not known, nothing is measured and the first way is taken
  */
@@ -58,6 +65,7 @@ export async function compileUnit(
     const times = feeds && sessions.length > 1 ? quickest(sessions, feeds) : undefined
     for (const session of sessions) await session.release()
     const best = times?.[1] !== undefined && times[1] < WORTH_IT * times[0]! ? ways[1]! : ways[0]!
+    if (feeds) await choosePacking(best.path, feeds)
     await rename(best.path, to)
     return best.form
   } finally {
@@ -65,21 +73,12 @@ export async function compileUnit(
   }
 }
 
-/** Milliseconds of a run of each session, in turns; the least, because the rest is what else the machine did. */
-export function quickest(sessions: readonly Session[], feeds: Tensors): number[] {
-  const times: number[][] = sessions.map(() => [])
-  for (let run = 0; run < RUNS; run++) {
-    for (const [i, session] of sessions.entries()) {
-      const started = performance.now()
-      session.runNow(feeds)
-      if (run >= WARM) times[i]!.push(performance.now() - started)
-    }
-  }
-  return times.map((each) => Math.min(...each))
+/** Compiles a whole model for this machine. */
+export async function compileWhole(bytes: Uint8Array, to: string, inputs: readonly PortFact[]): Promise<void> {
+  await optimised(bytes, to, 'all')
+  const feeds = feedsOf(inputs)
+  if (feeds) await choosePacking(to, feeds)
 }
-
-export const openCompiled = (path: string): Promise<Session> =>
-  openSession(path, { memoryMapped: true, optimization: 'disabled' })
 
 async function blocked(bytes: Uint8Array, to: string, borders: BlockedBorders, scratch: string): Promise<void> {
   const graph = await optimisedGraph(writeModel(withProbes(readModel(bytes), borders)), scratch)

@@ -2,10 +2,10 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { sha256, writeFileAtomic } from '../base/index.ts'
-import type { PortFact, Session } from '../engine/index.ts'
+import { openCompiled, type PortFact, quickest, type Session } from '../engine/index.ts'
 import type { Manifest, ManifestBlock, ZooFile } from '../zoo/index.ts'
 import { type BlockedBorders, GROUP } from './blocked-layout.ts'
-import { feedsOf, openCompiled, quickest } from './compile-unit.ts'
+import { feedsOf } from './compile-unit.ts'
 
 /** Border values that are handed over in blocked layout, with their channels. */
 export type Layout = ReadonlyMap<string, number>

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,7 +6,14 @@ import { pathToFileURL } from 'node:url'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { startWorker } from '../../src/base/index.ts'
-import { Engine, openSession, type SessionHold, sharedNow } from '../../src/engine/index.ts'
+import {
+  choosePacking,
+  Engine,
+  openCompiled,
+  openSession,
+  type SessionHold,
+  sharedNow,
+} from '../../src/engine/index.ts'
 import type { Model } from '../../src/onnx/index.ts'
 import { floats, numbersOf } from '../../src/tensor/index.ts'
 import { adder, burner, bytesOf, forked, widened } from './tiny.ts'
@@ -292,5 +299,37 @@ it('closing finishes what was accepted', async () => {
   expect(done).toHaveLength(3)
   await expect(engine.run({ chain: ['slow1'], feeds: one(), outputs: ['y'] })).rejects.toMatchObject({
     code: 'ENGINE_FAILED',
+  })
+})
+
+describe('a compiled file', () => {
+  it('answers the same whether its weights are used as mapped or copied', async () => {
+    const path = await compiled('packed', burner('x', 'y', 4, 8))
+    const square = () => ({
+      x: floats(
+        [8, 8],
+        Float32Array.from({ length: 64 }, (_, i) => i),
+      ),
+    })
+    const answers: number[][] = []
+    await choosePacking(path, square())
+    for (const prepacking of [true, false]) {
+      const session = await openSession(path, { memoryMapped: true, optimization: 'disabled', prepacking })
+      answers.push(numbersOf((await session.run(square())).y!))
+      await session.release()
+    }
+    const session = await openCompiled(path)
+    answers.push(numbersOf((await session.run(square())).y!))
+    await session.release()
+    expect(answers[1]).toEqual(answers[0])
+    expect(answers[2]).toEqual(answers[0])
+  })
+
+  it('that is marked is used as mapped', async () => {
+    const path = await compiled('marked', adder('x', 'y', 1))
+    appendFileSync(path, '\nused as mapped')
+    const session = await openCompiled(path)
+    expect(numbersOf((await session.run(one())).y!)).toEqual([2, 2, 2, 2])
+    await session.release()
   })
 })
