@@ -157,11 +157,15 @@ export class Engine {
   /**
    * Runs a chain of held sessions on zeros of the given shapes and compares what it gives with what it should.
    *
-   * @returns the shapes of all values at the borders of the sessions
+   * @returns the shapes of all values at the borders of the sessions, and the milliseconds that it took
    */
-  async check(chain: readonly string[], inputs: readonly PortFact[], outputs: readonly PortFact[]): Promise<Shapes> {
+  async check(
+    chain: readonly string[],
+    inputs: readonly PortFact[],
+    outputs: readonly PortFact[],
+  ): Promise<{ readonly shapes: Shapes; readonly ms: number }> {
     const answer = await this.#call({ kind: 'check', call: 0, chain, inputs, outputs })
-    return answer.kind === 'checked' ? answer.shapes : {}
+    return answer.kind === 'checked' ? answer : { shapes: {}, ms: 0 }
   }
 
   /**

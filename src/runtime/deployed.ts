@@ -18,7 +18,7 @@ export class Deployed {
   readonly choices: Readonly<Record<string, string>>
   readonly #owner: Residents
   readonly #latencies: number[]
-  readonly #since = performance.now()
+  readonly #since: number
   #count: number
   #leases = 0
   #idle: (() => void)[] = []
@@ -32,6 +32,7 @@ export class Deployed {
     this.#owner = owner
     this.#latencies = before ? [...before.#latencies] : []
     this.#count = before ? before.#count : 0
+    this.#since = before ? before.#since : performance.now()
   }
 
   get keys(): readonly string[] {
@@ -63,6 +64,10 @@ export class Deployed {
 
   get ageMs(): number {
     return performance.now() - this.#since
+  }
+
+  get answered(): number {
+    return this.#count
   }
 
   /** Median latency of the last `count` requests; nothing when there were fewer. */

@@ -3,14 +3,15 @@ import type { Plan } from '../optimizer/index.ts'
 import type { Manifest, Zoo } from '../zoo/index.ts'
 import { Damage, DescendantDamaged } from './damage.ts'
 import type { Conditions } from './decide.ts'
+import { Improving } from './improving.ts'
 import { PlanInfeasible } from './infeasible.ts'
 import type { Current } from './place.ts'
 import type { Planned, Planner } from './planner.ts'
 import type { Records } from './records.ts'
 import { type Stage, sameChoice } from './stage.ts'
-import { shiftToFused, swap } from './swap.ts'
-import type { Budget, Change, Gear, Polisher, RuntimeHappening, SwapReport, WhatIf } from './types.ts'
-import { choicesOf, type Target } from './unit.ts'
+import { swap } from './swap.ts'
+import type { Budget, Change, Polisher, RuntimeHappening, SwapReport, WhatIf } from './types.ts'
+import type { Target } from './unit.ts'
 import { modelInputs, modelOutputs, type UnitFiles } from './unit-files.ts'
 import { least, type ModelWish, type Wishes, wishesByModel } from './wishes.ts'
 
@@ -25,7 +26,7 @@ export interface DeployingOptions {
   readonly log: Log
   readonly polisher?: Polisher | undefined
   readonly tell: (happening: RuntimeHappening) => void
-  /** milliseconds that a plan must stay before its choices are fused; 250 unless given */
+  /** milliseconds that a plan must stay before anything is done for it; 250 unless given */
   readonly settleMs?: number | undefined
 }
 
@@ -51,7 +52,7 @@ function streamOf({ windowBytes, chain }: Target): Current['stream'] {
 
 const NOTHING: Plan = { status: 'optimal', solveMs: 0, models: [], binding: [] }
 
-/** Keeps what is live in agreement with what is wished for: plans, swaps, and shifts gear when a plan stays. One change at a time. */
+/** Keeps what is live in agreement with what is wished for: plans and swaps, one change at a time. */
 export class Deploying {
   readonly #options: DeployingOptions
   #wishes: Wishes = { budget: {}, workloads: new Map() }
@@ -60,19 +61,21 @@ export class Deploying {
   #planId = ''
   #manifests = new Map<string, Manifest>()
   #turn: Promise<unknown> = Promise.resolve()
-  #settling: NodeJS.Timeout | undefined
-  #improving: Promise<void> = Promise.resolve()
-  #round = 0
-  /** fused choices that failed their check or their compilation: they stay chains */
-  readonly #unfusable = new Set<string>()
-  /** choices for which better weights were looked for */
-  readonly #polished = new Set<string>()
+  readonly #improving: Improving
   readonly #damage = new Damage()
   #closed = false
   swaps = { count: 0, failed: 0, ms: 0, bytes: 0 }
 
   constructor(options: DeployingOptions) {
     this.#options = options
+    const { stage, files, polisher, tell, log, settleMs } = options
+    this.#improving = new Improving({
+      ...{ stage, files, polisher, tell, log, settleMs },
+      manifest: (model) => this.#manifests.get(model),
+      maxLatencyMs: (model) => this.#wishOf(model)?.maxLatencyMs,
+      limitBytes: () => this.#within(this.#wishes.budget).memoryBytes,
+      inTurn: (work) => this.#inTurn(work),
+    })
   }
 
   get wishes(): Wishes {
@@ -174,7 +177,7 @@ export class Deploying {
   /** Waits for changes under way; no more fusing after it. */
   async close(): Promise<void> {
     this.#closed = true
-    clearTimeout(this.#settling)
+    this.#improving.close()
     await this.#turn
   }
 
@@ -238,7 +241,7 @@ export class Deploying {
       )
       records.decision({ at: this.#now(), action: 'keep', why, readings: { swap_ms: swapped.ms } }, from)
       tell({ kind: 'plan', id: from, plan, why })
-      this.#settle()
+      this.#improving.settle()
       return null
     }
     const id = records.plan(plan, wishes.budget, why, this.#now())
@@ -271,7 +274,7 @@ export class Deploying {
     tell({ kind: 'plan', id, plan, why })
     tell({ kind: 'swap', swap: report })
     for (const planned of plan.models) this.#tellStreaming(planned, id, why)
-    this.#settle()
+    this.#improving.settle()
     return report
   }
 
@@ -323,85 +326,8 @@ export class Deploying {
     )
   }
 
-  /** A plan that stays for a moment is worth fusing. */
-  #settle(): void {
-    clearTimeout(this.#settling)
-    if (this.#closed) return
-    this.#settling = setTimeout(() => {
-      const round = ++this.#round
-      this.#improving = this.#improving.then(() => this.#improve(round))
-    }, this.#options.settleMs ?? 250)
-    this.#settling.unref()
-  }
-
-  /** What makes the plan in force faster, then what makes the next swaps faster; a newer plan comes first. */
-  async #improve(round: number): Promise<void> {
-    const isNewest = () => !this.#closed && round === this.#round
-    const models = [...this.#options.stage.live.keys()]
-    const steps = [
-      ...models.map((model) => ({ model, work: () => this.#fuse(model) })),
-      ...models.map((model) => ({ model, work: async () => this.#compileAll(model, isNewest) })),
-      ...models.map((model) => ({ model, work: () => this.#polish(model) })),
-    ]
-    for (const { model, work } of steps) {
-      if (!isNewest()) return
-      await work().catch((thrown) => {
-        const { message } = asBlockscaleError(thrown)
-        if (!this.#closed) this.#options.log.warn({ model, message }, 'not all that helps a plan could be compiled')
-      })
-    }
-  }
-
-  async #compileAll(model: string, goOn: () => boolean): Promise<void> {
-    const manifest = this.#manifests.get(model)
-    if (manifest) await this.#options.files.compileAll(manifest, goOn)
-  }
-
-  /** Looks for better weights for a plan that stays. Requests are answered meanwhile by those that there are. */
-  async #polish(model: string): Promise<void> {
-    const { stage, polisher } = this.#options
-    const before = stage.live.get(model)
-    if (!polisher || this.#closed || before?.gear !== 'fused' || before.target.fused?.polished) return
-    const { chain, inputSize } = before.target
-    const choice = `${model} ${inputSize.join('x')} ${chain.map(({ key }) => key).join(' ')}`
-    if (this.#polished.has(choice) || chain.every(({ kind }) => kind === 'original')) return
-    this.#polished.add(choice)
-    if (await polisher.polish(model, choicesOf(chain), inputSize)) await this.#fuse(model, true)
-  }
-
-  /** @param again also where the choice is fused already, with the weights that it had before */
-  async #fuse(model: string, again = false): Promise<void> {
-    const { stage, files, tell } = this.#options
-    const before = stage.live.get(model)
-    const manifest = this.#manifests.get(model)
-    if (this.#closed || !before || !manifest || (before.gear === 'fused' && !again)) return
-    if (before.target.chain.length < 2 || before.target.windowBytes !== undefined) return
-    const { target } = before
-    const choice = target.chain.map(({ key }) => key).join(' ')
-    if (this.#unfusable.has(choice)) return
-    let fused: Awaited<ReturnType<UnitFiles['fuse']>>
-    try {
-      // Outside the turn: a swap does not wait until this is compiled.
-      fused = await files.fuse(manifest, target.chain, target.inputSize)
-    } catch (error) {
-      if (!this.#closed) this.#unfusable.add(choice)
-      throw error
-    }
-    await this.#inTurn(async () => {
-      const now = stage.live.get(model)
-      if (this.#closed || !now || (now.gear === 'fused' && !again) || !sameChoice(now.target, target)) return
-      const outcome = await shiftToFused(stage, model, fused, this.#within(this.#wishes.budget).memoryBytes)
-      const gear: Gear = outcome === 'shifted' ? 'fused' : 'chain'
-      tell({
-        kind: 'gear',
-        model,
-        gear,
-        why:
-          outcome === 'does-not-fit'
-            ? 'the fused graph does not fit the memory limit'
-            : `the plan stayed and is fused${fused.polished ? ', with weights that were made for it' : ''}`,
-      })
-    })
+  #wishOf(model: string): ModelWish | undefined {
+    return wishesByModel(this.#wishes.workloads.values()).find((wish) => wish.model === model)
   }
 
   #now(): number {

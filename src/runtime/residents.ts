@@ -26,6 +26,7 @@ export class Residents {
   readonly #checked = new Set<string>()
   #bytes = 0
   #peakBytes = 0
+  #loads = { count: 0, ms: 0, bytes: 0 }
 
   constructor(engines: readonly Engine[]) {
     this.#engines = engines
@@ -33,6 +34,16 @@ export class Residents {
 
   get bytes(): number {
     return this.#bytes
+  }
+
+  /** What engines were busy with beside requests: files mapped and run on zeros, and the bytes of those files. */
+  get loads(): { readonly count: number; readonly ms: number; readonly bytes: number } {
+    return this.#loads
+  }
+
+  /** Milliseconds that mapping so many bytes would take an engine, going by what was mapped so far. */
+  loadMs(bytes: number): number {
+    return this.#loads.bytes === 0 ? 0 : (bytes * this.#loads.ms) / this.#loads.bytes
   }
 
   /** The greatest sum since the last reading. */
@@ -64,6 +75,8 @@ export class Residents {
     let resident: Resident | undefined
     try {
       resident = { unit, core, hold: await engine.hold(unit.key, unit.path, streamingOf(unit)) }
+      const { loadMs } = resident.hold
+      if (loadMs > 0) this.#busy(loadMs, unit.fileBytes)
       if (isKnown(unit.inputs) && !unit.streamed) await this.check(core, [unit], unit.inputs, unit.outputs)
       return resident
     } catch (error) {
@@ -88,7 +101,7 @@ export class Residents {
     // The same file at another place of a model is another matter.
     const mark = JSON.stringify([keys, inputs, outputs])
     if (this.#checked.has(mark)) return undefined
-    const shapes = await this.#engines[core]!.check(keys, inputs, outputs).catch((error: BlockscaleError) => {
+    const { shapes, ms } = await this.#engines[core]!.check(keys, inputs, outputs).catch((error: BlockscaleError) => {
       if (error.code !== 'TENSOR_INVALID') throw error
       const where = chain
         .map(({ block, descendant }) => (block ? `${block}/${descendant}` : 'the fused graph'))
@@ -99,6 +112,7 @@ export class Residents {
       )
     })
     this.#checked.add(mark)
+    this.#busy(ms, 0)
     return shapes
   }
 
@@ -108,6 +122,11 @@ export class Residents {
     } finally {
       this.#discount(core, unit)
     }
+  }
+
+  #busy(ms: number, bytes: number): void {
+    const { count, ms: before, bytes: all } = this.#loads
+    this.#loads = { count: count + (bytes > 0 ? 1 : 0), ms: before + ms, bytes: all + bytes }
   }
 
   #count(core: number, unit: Unit): void {

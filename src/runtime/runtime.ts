@@ -237,6 +237,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     statistics: () => ({
       models: tallies.statistics((model) => scheduler.queueLength(model)),
       swaps: deploying.swaps,
+      loads: stage.residents.loads,
       engines: engines.map(({ replaced }, core) => ({ core, queueLength: scheduler.load(core), replaced })),
     }),
     close() {

@@ -175,6 +175,8 @@ export interface ModelStatistics {
 export interface Statistics {
   readonly models: readonly ModelStatistics[]
   readonly swaps: { readonly count: number; readonly failed: number; readonly ms: number; readonly bytes: number }
+  /** what engines did beside requests: files mapped and tried, for swaps and for fused graphs */
+  readonly loads: { readonly count: number; readonly ms: number; readonly bytes: number }
   readonly engines: readonly { readonly core: number; readonly queueLength: number; readonly replaced: number }[]
 }
 

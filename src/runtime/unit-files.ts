@@ -122,14 +122,20 @@ export class UnitFiles {
     return this.#fusedUnit(manifest, chain, size, file, found, polish !== undefined)
   }
 
-  /** Compiles what is not compiled yet, one after another, so that later swaps find it. */
-  async compileAll(manifest: Manifest, goOn: () => boolean): Promise<void> {
+  /**
+   * Compiles what is not compiled yet, one after another, so that later swaps find it.
+   *
+   * @returns whether nothing is left to be compiled
+   */
+  async compileAll(manifest: Manifest, goOn: () => boolean): Promise<boolean> {
     const layout = await this.#layout(manifest)
     for (const block of manifest.blocks) {
       for (const { file } of block.descendants) {
-        if (goOn()) await this.#compiled(manifest, block, file, bordersOf(block, layout), this.#options.background)
+        if (!goOn()) return false
+        await this.#compiled(manifest, block, file, bordersOf(block, layout), this.#options.background)
       }
     }
+    return true
   }
 
   /** Which borders are blocked on this machine: measured once, on the original blocks, when the model is first loaded here. */

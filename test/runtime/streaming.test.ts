@@ -171,7 +171,7 @@ describe('a model that does not fit its limit', () => {
     const refused = runtime.setBudget({ memoryBytes: 3e6 })
     // The second best of each block, through a window of 3 MB.
     await expect(refused).rejects.toMatchObject({
-      plan: { infeasible: { constraint: 'quality', needs: expect.closeTo(0.87, 5) } },
+      plan: { infeasible: { constraint: 'quality', needs: expect.closeTo(0.87, 3) } },
     })
     await ask()
   })
