@@ -35,7 +35,7 @@ export interface StreamFigures {
 
 /** Share of the weights that may be in memory. */
 const SHARE = 0.4
-const RUNS = 30
+const RUNS = 15
 
 const { zoo: dir, model: name, way } = JSON.parse(process.argv[2]!) as StreamAsk
 const zoo = openZoo(dir)

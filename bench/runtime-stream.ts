@@ -1,5 +1,4 @@
-import { execFileSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
+import { inOwnProcess } from './own-process.ts'
 import type { ResultRow } from './result.ts'
 import type { StreamAsk, StreamFigures } from './runtime-stream-child.ts'
 
@@ -13,14 +12,8 @@ const round = (value: number, digits = 3) => Number(value.toFixed(digits))
  * @param zoo folder of a built zoo that holds the model; what is not compiled yet is compiled into it
  */
 export function stream(zoo: string, model: string): ResultRow {
-  const script = fileURLToPath(new URL('./runtime-stream-child.ts', import.meta.url))
-  const ask = (way: StreamAsk['way']): StreamFigures => {
-    const argument = JSON.stringify({ zoo, model, way } satisfies StreamAsk)
-    const answer = execFileSync(process.execPath, ['--expose-gc', '--import', 'tsx', script, argument], {
-      encoding: 'utf8',
-    })
-    return JSON.parse(answer)
-  }
+  const ask = (way: StreamAsk['way']) =>
+    inOwnProcess<StreamFigures>('./runtime-stream-child.ts', { zoo, model, way } satisfies StreamAsk)
   const [loaded, streamed, onDemand] = [ask('loaded'), ask('streamed'), ask('on demand')]
   return {
     part: 'streaming',

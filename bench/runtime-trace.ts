@@ -2,7 +2,7 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeF
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type BlockId, blockId, descendantId, modelId, ORIGINAL, seededRandom } from '../src/base/index.ts'
-import { openSession, type Session } from '../src/engine/index.ts'
+import { openSession, type Session, type Tensors } from '../src/engine/index.ts'
 import type { Plan, PlannedModel } from '../src/optimizer/index.ts'
 import { fuseToBytes } from '../src/pipeline/index.ts'
 import { openProfiles, type Predictor, predictors, thisDevice } from '../src/profiles/index.ts'
@@ -44,7 +44,8 @@ export async function trace(built: string, models: readonly string[], steps = ST
         what: 'scaling cost against loading whole models of the same qualities',
         changes: second.changes,
         blocksCpuMs: round(second.swapCpuMs, 1),
-        fuseLoadCpuMs: round(second.fuseCpuMs, 1),
+        fuseLoadMs: round(second.fuseCpuMs, 1),
+        fusedShare: round(second.fused / (steps * models.length)),
         planningCpuMs: round(second.planCpuMs, 1),
         wholeCpuMs: round(whole.cpuMs, 1),
         cpuRatio: round(second.swapCpuMs / whole.cpuMs),
@@ -85,10 +86,18 @@ const qualityOf = ({ models }: Plan): number =>
 async function replay(zoo: string, models: readonly string[], trace: readonly number[] | number) {
   const childrenBefore = childrenCpuMs()
   const runtime = await openRuntime({ zoo, workers: 1, models })
-  const found = { plans: [] as Plan[], changes: 0, swapCpuMs: 0, planCpuMs: 0, fuseCpuMs: 0, bytes: 0, joules: 0 }
+  const found = {
+    plans: [] as Plan[],
+    changes: 0,
+    swapCpuMs: 0,
+    planCpuMs: 0,
+    fuseCpuMs: 0,
+    fused: 0,
+    bytes: 0,
+    joules: 0,
+  }
   const budgets = typeof trace === 'number' ? await walk(runtime, trace) : trace
   try {
-    await fused(runtime)
     for (const memoryBytes of budgets) {
       const planning = await cpuOf(() => runtime.whatIf({ budget: { memoryBytes } }))
       const changing = await cpuOf(() => runtime.setBudget({ memoryBytes }))
@@ -100,7 +109,8 @@ async function replay(zoo: string, models: readonly string[], trace: readonly nu
         found.bytes += changing.result.swap.bytes
       }
       found.plans.push(changing.result.plan)
-      found.fuseCpuMs += (await cpuOf(() => fused(runtime))).cpuMs
+      found.fuseCpuMs += await answering(runtime, models)
+      found.fused += runtime.live().models.filter(({ gear }) => gear === 'fused').length
     }
   } finally {
     await runtime.close()
@@ -110,7 +120,8 @@ async function replay(zoo: string, models: readonly string[], trace: readonly nu
 
 /** A walk between the least and the greatest budget that make a difference. */
 async function walk(runtime: Runtime, steps: number): Promise<number[]> {
-  const least = (await runtime.whatIf({ budget: { memoryBytes: 1 } })).infeasible!.needs
+  // With less the blocks would be streamed, which whole models cannot be.
+  const least = (await runtime.whatIf({ budget: {}, objective: 'memory' })).totals!.memoryBytes
   const most = (await runtime.whatIf({ budget: {} })).totals!.memoryBytes
   const random = seededRandom(11)
   let at = 0.5
@@ -120,13 +131,29 @@ async function walk(runtime: Runtime, steps: number): Promise<number[]> {
   })
 }
 
-/** Until all models run in their fused gear, or stay chains because it does not fit. */
-async function fused(runtime: Runtime): Promise<void> {
-  const until = performance.now() + 8_000
-  while (performance.now() < until && runtime.live().models.some(({ gear }) => gear === 'chain')) {
-    await new Promise((resolve) => setTimeout(resolve, 50))
+/** Pictures a second that each model answers. */
+const RATE = 10
+/** How long each budget holds, in seconds: so many pictures are asked for, as fast as they are answered. */
+const HOLDS = 10
+
+/** Answers the pictures of one budget. @returns milliseconds that the engine spent on mapping fused graphs meanwhile */
+async function answering(runtime: Runtime, models: readonly string[]): Promise<number> {
+  const before = runtime.statistics().loads.ms
+  for (let picture = 0; picture < RATE * HOLDS; picture++) {
+    for (const model of models) await runtime.infer(model, feedsFor(runtime, model))
   }
+  return runtime.statistics().loads.ms - before
 }
+
+function feedsFor(runtime: Runtime, name: string): Tensors {
+  const { inputs } = runtime.models().find(({ model }) => model === name)!
+  return feedsOf(
+    inputs.map(({ name: input, fact }) => ({ name: input, type: fact.type, dims: sizesOf(fact.dims ?? []) })),
+  )!
+}
+
+const sizesOf = (dims: readonly (number | string | null)[]): number[] =>
+  dims.map((dim) => (typeof dim === 'number' ? dim : 1))
 
 async function cpuOf<T>(work: () => Promise<T>): Promise<{ result: T; cpuMs: number; joules: number }> {
   const [before, joulesBefore] = [process.cpuUsage(), meter?.joules() ?? 0]

@@ -2,10 +2,10 @@
  * What being cut and swapped costs, in ratios within one run.
  *
  *     npx tsx bench/runtime.ts            # all parts, about five minutes
- *     npx tsx bench/runtime.ts gears      # one part: gears, swap, load, cold, stream, trace
+ *     npx tsx bench/runtime.ts gears      # one part: gears, swap, load, cold, streaming, trace
  *
- * `cold` needs what `npm run build` compiles; `stream` a built zoo with mobilenetv2 and `trace` one with cifar10-resnet20 and
- * ultraface-rfb-320, in $BLOCKSCALE_ZOO.
+ * `cold` needs what `npm run build` compiles; `streaming` a built zoo with mobilenetv2 and `trace` one with cifar10-resnet20
+ * and ultraface-rfb-320, in $BLOCKSCALE_ZOO.
  */
 import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -310,9 +310,9 @@ try {
       cpSync(zoo, join(folder, 'zoo'), { recursive: true })
       await show(coldRuntime(join(folder, 'zoo'), zooModels[0]!, picture))
     }
-    if (wants('stream')) await show(stream(zoo, 'mobilenetv2'))
+    if (wants('streaming')) await show(stream(zoo, 'mobilenetv2'))
     if (wants('trace')) for (const row of await trace(zoo, zooModels)) await show(row)
-  } else console.log('trace and cold-runtime are left out: $BLOCKSCALE_ZOO is not set')
+  } else console.log('streaming, trace and cold-runtime are left out: $BLOCKSCALE_ZOO is not set')
   if (wants('load')) for (const row of await load(folder, models.slice(0, 3))) await show(row)
 } finally {
   rmSync(folder, { recursive: true })

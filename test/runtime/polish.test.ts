@@ -14,7 +14,7 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 /** Asks again and again: what nobody asks is not fused so soon. */
 const until = async (happened: () => boolean, runtime: Runtime, model = 'one'): Promise<void> => {
-  const deadline = Date.now() + 60_000
+  const deadline = Date.now() + 240_000
   while (!happened()) {
     await runtime.predict(model, black)
     if (Date.now() > deadline) throw new Error('it did not happen')

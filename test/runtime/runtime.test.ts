@@ -22,7 +22,7 @@ beforeAll(async () => {
 afterAll(() => runtime.close())
 
 const until = async (happened: () => boolean | Promise<boolean>): Promise<void> => {
-  const deadline = Date.now() + 60_000
+  const deadline = Date.now() + 240_000
   while (!(await happened())) {
     if (Date.now() > deadline) throw new Error('it did not happen')
     await new Promise((resolve) => setTimeout(resolve, 20))
