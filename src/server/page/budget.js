@@ -55,16 +55,21 @@ export function Budget({ plan, budget, workloads, onBudget }) {
 }
 
 /**
- * The budgets between which plans differ, asked as what-ifs: a little less than the least that these models need, up to
- * more than they would take without a limit.
+ * The budgets between which plans differ, asked as what-ifs: from a little less than the least that would do (with blocks
+ * streamed from the disk, where they can be), up to more than these models would take without a limit.
  */
 function useMemoryRange(names, wishes) {
   const [range, setRange] = useState({ low: 1e5, high: 1e9 })
   useEffect(() => {
     if (names === '') return
-    const total = async (objective) => (await call('POST', '/v1/plan', { budget: {}, objective })).totals?.memoryBytes
-    Promise.all([total('memory'), total('quality')])
-      .then(([least, most]) => least && most && setRange({ low: 0.85 * least, high: Math.max(1.5 * most, 2 * least) }))
+    const whatIf = (budget, objective) => call('POST', '/v1/plan', { budget, objective })
+    Promise.all([whatIf({ memoryBytes: 1 }, 'quality'), whatIf({}, 'memory'), whatIf({}, 'quality')])
+      .then(([nothing, light, free]) => {
+        const most = free.totals?.memoryBytes
+        const { constraint, needs } = nothing.infeasible ?? {}
+        const least = constraint === 'memory' ? needs : light.totals?.memoryBytes
+        if (least && most) setRange({ low: 0.85 * least, high: Math.max(1.5 * most, 2 * least) })
+      })
       .catch(() => {})
   }, [names, wishes])
   return range
