@@ -55,7 +55,8 @@ const answers: readonly (readonly [start: string, Published])[] = [
       title: 'Predicted against measured combinations',
       asks: 'How far the prediction of a random combination is from its measurement, on pictures and combinations that it was not fitted on.',
       published: `the public code of ${LEGODNN} predicts with the mean loss in three surroundings; no error is published.`,
-      differs: 'its profile is measured on the test pictures; here no picture is in both sets.',
+      differs:
+        'its profile is measured on the test pictures; here no picture is in both sets. `ofBothSplits` is how far even the right answer would be off by chance, with these numbers of pictures. Errors of latency say something only where the load was low while the profile and the combinations were measured.',
     },
   ],
   [
