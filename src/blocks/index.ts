@@ -6,6 +6,7 @@ export { type IntegerSums, integerSums } from './integer-weights.ts'
 export { type LinearAlgebra, openLinearAlgebra } from './linear.ts'
 export {
   defaultRecipes,
+  type KnownDescendant,
   type Made,
   type MenuOptions,
   makeDescendants,

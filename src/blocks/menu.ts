@@ -1,9 +1,8 @@
-import type { DescendantId } from '../base/index.ts'
 import { macs, weightBytes } from '../onnx/index.ts'
 import { elementCount } from '../tensor/index.ts'
 import type { Block, Descendant, Samples } from './block.ts'
 import { branchesOf } from './branches.ts'
-import { type Int8Manner, quantise } from './descendants/int8.ts'
+import { mannerIn, quantise } from './descendants/int8.ts'
 import { L1_LEVELS, pruneByL1 } from './descendants/l1.ts'
 import { analyseRanks, lowRank, RANK_LEVELS } from './descendants/low-rank.ts'
 import { analysePruning, PRUNE_LEVELS, prune, widthsOf } from './descendants/prune.ts'
@@ -26,10 +25,17 @@ export interface MenuOptions {
   readonly ends: ReadonlySet<string>
   /** how the CPU adds 8-bit products */
   readonly sums: IntegerSums
-  /** descendants that exist already, from a build that was interrupted */
-  readonly known?: ReadonlySet<string>
+  /** what a build that was interrupted has tried already, so that the rest comes out as if it had not been interrupted */
+  readonly known?: readonly KnownDescendant[]
   /** asked before each descendant; when it says no, the rest is left out */
   readonly timeLeft?: () => boolean
+}
+
+/** What was tried before; `offer` and `parameters` only where something came of it. */
+export interface KnownDescendant {
+  readonly id: string
+  readonly parameters?: Descendant['parameters'] | undefined
+  readonly offer?: Omit<Offer, 'id'> | undefined
 }
 
 /** A descendant that was made and checked, or one that was tried in vain. */
@@ -66,10 +72,11 @@ export async function* makeDescendants(
 ): AsyncGenerator<Made> {
   const wants = (recipe: Recipe) => options.recipes.includes(recipe)
   const timeLeft = options.timeLeft ?? (() => true)
-  const open = (id: string) => !options.known?.has(id)
+  const known = new Map((options.known ?? []).map((each) => [each.id, each]))
+  const open = (id: string) => !known.has(id)
   const late = (id: string): Made => ({ kind: 'dropped', id, why: 'no time was left to make it' })
-  const offered: Offer[] = []
-  let manner: Int8Manner | undefined
+  const offered: Offer[] = [...known.values()].flatMap(({ id, offer }) => (offer ? [{ ...offer, id }] : []))
+  let manner = [...known.values()].map(({ parameters }) => parameters && mannerIn(parameters)).find((each) => each)
   const inIntegers = async (from: Parameters<typeof quantise>[1]) => {
     const { borders, ends: finalOutputs, sums } = options
     const made = await quantise(block, from, samples, {
@@ -96,7 +103,8 @@ export async function* makeDescendants(
       yield late(family.recipes[0])
       continue
     }
-    const structures = await family.of(block, samples, algebra, (id) => open(id) || open(`${id}-int8`))
+    const isOpen = (id: string) => open(id) || open(`${id}-int8`)
+    const structures = await family.of(block, samples, algebra, isOpen, known)
     if (typeof structures === 'string') {
       if (open(family.recipes[0])) yield { kind: 'dropped', id: family.recipes[0], why: structures }
       continue
@@ -107,7 +115,11 @@ export async function* makeDescendants(
         { id, is: wants(float) && open(id) },
         { id: `${id}-int8`, is: int8 !== undefined && wants(int8) && open(`${id}-int8`) },
       ] as const
-      if (!wanted.some(({ is }) => is)) continue
+      const isKnownToBeGood = wanted.some((each) => known.get(each.id)?.offer)
+      if (!wanted.some(({ is }) => is)) {
+        beaten ||= family.oneByOne === true && known.has(id) && !isKnownToBeGood
+        continue
+      }
       if (!timeLeft()) {
         yield late(id)
         continue
@@ -129,7 +141,7 @@ export async function* makeDescendants(
         forms.push(await judged(block, integers, true, samples, offered))
         yield forms.at(-1)!
       }
-      beaten = family.oneByOne === true && forms.every(({ kind }) => kind === 'dropped')
+      beaten = family.oneByOne === true && !isKnownToBeGood && forms.every(({ kind }) => kind === 'dropped')
     }
   }
 }
@@ -144,19 +156,24 @@ interface Family {
     samples: Samples,
     algebra: LinearAlgebra,
     open: (id: string) => boolean,
+    known: ReadonlyMap<string, KnownDescendant>,
   ): Promise<readonly Structure[] | string>
 }
 
 const pruned: Family = {
   recipes: ['prune', 'prune-int8'],
-  async of(block, samples, algebra, open) {
+  async of(block, samples, algebra, open, known) {
     const levels = PRUNE_LEVELS.map((keep) => ({ keep, id: `prune${Math.round(100 * (1 - keep))}` }))
     if (!levels.some(({ id }) => open(id))) return []
     const analysis = await analysePruning(block, samples, algebra)
     if (analysis.channels.groups.length === 0) {
       return 'all its channels are tied to its borders or to operators that mix them'
     }
-    const seen = new Map<string, DescendantId>()
+    const seen = new Map<string, string>()
+    for (const { id } of levels) {
+      const widths = known.get(id)?.parameters?.widths ?? known.get(`${id}-int8`)?.parameters?.widths
+      if (widths !== undefined) seen.set(String(widths), id)
+    }
     return levels.map(({ keep, id }) => ({
       id,
       float: 'prune',
@@ -165,7 +182,7 @@ const pruned: Family = {
         const made = await prune(block, samples, analysis, keep, algebra)
         if (!made) return 'nothing can be removed at this level'
         const twin = seen.get(widthsOf(made))
-        if (twin) return `it has the same widths as ${twin}`
+        if (twin && twin !== id) return `it has the same widths as ${twin}`
         seen.set(widthsOf(made), made.id)
         return made
       },
@@ -228,7 +245,7 @@ const byL1: Family = {
 }
 
 interface Offer {
-  readonly id: DescendantId
+  readonly id: string
   readonly latencyShare: number
   readonly weightBytes: number
   readonly outputError: number

@@ -1,5 +1,5 @@
 import type { ErrorCode } from '../base/index.ts'
-import type { QuantisationRange, Recipe } from '../blocks/index.ts'
+import type { KnownDescendant, QuantisationRange, Recipe } from '../blocks/index.ts'
 import type { BlockGraph, Model } from '../onnx/index.ts'
 import type { Size } from '../profiles/index.ts'
 import type { ModelCard, Skipped, Tensors } from '../tasks/index.ts'
@@ -30,7 +30,7 @@ export type CrewJob =
       readonly block: number
       readonly recipes: readonly Recipe[]
       readonly borders: readonly (readonly [string, QuantisationRange])[]
-      readonly known: readonly string[]
+      readonly known: readonly KnownDescendant[]
       /** milliseconds since the epoch */
       readonly until?: number | undefined
     }
@@ -78,6 +78,7 @@ export type CrewPart =
       readonly weightBytes: number
       readonly macs: number
       readonly outputError: number
+      readonly latencyShare: number
       readonly integerLayers: number
     }
   | { readonly kind: 'dropped'; readonly block: number; readonly id: string; readonly why: string }

@@ -118,7 +118,7 @@ const handlers: {
         borders: new Map(job.borders),
         ends,
         sums: integerSums(thisDevice().features),
-        known: new Set(job.known),
+        known: job.known,
         timeLeft: () => job.until === undefined || Date.now() < job.until,
       })) {
         if (made.kind === 'dropped') {
@@ -138,6 +138,7 @@ const handlers: {
             weightBytes,
             macs,
             outputError: verdict.outputError,
+            latencyShare: verdict.latencyShare,
             integerLayers: verdict.integerLayers,
           },
           [bytes.buffer],

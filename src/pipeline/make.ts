@@ -1,5 +1,5 @@
 import { descendantId, type ModelId, ORIGINAL, type Progress } from '../base/index.ts'
-import type { Recipe } from '../blocks/index.ts'
+import type { KnownDescendant, Recipe } from '../blocks/index.ts'
 import { macs, weightBytes, writeModel } from '../onnx/index.ts'
 import type { Skipped } from '../tasks/index.ts'
 import type { Dropped, Journal, ManifestBlock, ManifestDescendant, Zoo } from '../zoo/index.ts'
@@ -27,7 +27,9 @@ export interface MadeBlocks {
   readonly outputErrors: ReadonlyMap<string, number>
 }
 
-type MadeRecord = { readonly descendant: ManifestDescendant; readonly outputError: number } | { readonly why: string }
+type MadeRecord =
+  | { readonly descendant: ManifestDescendant; readonly outputError: number; readonly latencyShare: number }
+  | { readonly why: string }
 
 /** Makes the descendants of every block, several blocks at a time, and writes each as it comes. */
 export async function makeAll(
@@ -65,10 +67,12 @@ export async function makeAll(
       }
       const known = (await journal.get<readonly string[]>(`names/${block.id}`)) ?? []
       const names: string[] = []
+      const tried: KnownDescendant[] = []
       for (const name of known) {
         const record = await journal.get<MadeRecord>(`made/${block.id}/${name}`)
         if (!record) continue
         take(name, record)
+        tried.push(knownAs(name, record))
         names.push(name)
         state.resumed++
       }
@@ -76,7 +80,7 @@ export async function makeAll(
       if (recipes.length > 0 && !(finished && names.length === known.length)) {
         let last: Promise<void> = Promise.resolve()
         let late = false
-        await crew.run({ kind: 'descend', block: index, recipes, borders, known: names, until }, (part) => {
+        await crew.run({ kind: 'descend', block: index, recipes, borders, known: tried, until }, (part) => {
           if (part.kind !== 'made' && part.kind !== 'dropped') return noteSkipped(state, part)
           if (names.includes(part.id)) return
           last = last.then(async () => {
@@ -106,6 +110,13 @@ export async function makeAll(
   return { blocks, dropped, outputErrors }
 }
 
+function knownAs(id: string, record: MadeRecord): KnownDescendant {
+  if ('why' in record) return { id }
+  const { descendant, outputError, latencyShare } = record
+  const { parameters, weightBytes: bytes } = descendant
+  return { id, parameters, offer: { latencyShare, weightBytes: bytes, outputError } }
+}
+
 /** Numbers of blocks: wide ones take longest, and no core should be left alone with one at the end. */
 const heaviestFirst = (blocks: PreparedModel['blocks']): number[] => {
   const weights = blocks.map(({ model }) => weightBytes(model))
@@ -132,6 +143,7 @@ async function recordOf(
       macs: part.macs,
     },
     outputError: part.outputError,
+    latencyShare: part.latencyShare,
   }
 }
 

@@ -27,6 +27,12 @@ export interface Int8Manner {
   readonly equalised: boolean
 }
 
+/** The manner in which a descendant was quantised; none for one in float. */
+export function mannerIn({ ranges, equalised }: Descendant['parameters']): Int8Manner | undefined {
+  const rule = rangeRules.find((each) => each === ranges)
+  return rule && { rule, equalised: equalised === 1 }
+}
+
 /** Pictures that show ranges, and pictures on which manners are compared. */
 const RANGE_PICTURES = 48
 const COMPARED_PICTURES = 12
