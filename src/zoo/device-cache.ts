@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { readFile, rename, rm, stat } from 'node:fs/promises'
+import { appendFile, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { isName, sha256OfFile } from '../base/index.ts'
 import type { ZooFile } from './manifest.ts'
@@ -16,6 +16,9 @@ export interface DeviceCache {
   make(key: string, file: ZooFile, compile: (to: string) => Promise<void>): Promise<string>
   forget(files: readonly ZooFile[]): Promise<void>
 }
+
+/** With less room than this and twice the file, a compilation that failed has failed for lack of it. */
+const ROOM_BYTES = 1e6
 
 export function deviceCache(folder: string, verifier: Verifier, keys: () => Promise<string[]>): DeviceCache {
   const folderOf = (key: string): string => {
@@ -42,7 +45,11 @@ export function deviceCache(folder: string, verifier: Verifier, keys: () => Prom
       const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}.tmp.ort`
       await makeFolder(dirname(path))
       try {
-        await compile(temporary)
+        await compile(temporary).catch(async (cause) => {
+          // What writes files by itself says only that it could not: whether there is no room is seen by trying.
+          await writing(path, () => appendFile(temporary, Buffer.alloc(ROOM_BYTES + 2 * file.bytes)))
+          throw cause
+        })
         const { size } = await stat(temporary)
         const sum = `${size} ${await sha256OfFile(temporary)}\n`
         // Whatever is in the way, also a folder; it was found not to be what was written.

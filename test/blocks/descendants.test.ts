@@ -15,7 +15,7 @@ import {
   verify,
 } from '../../src/blocks/index.ts'
 import { removeChannels } from '../../src/blocks/remove.ts'
-import { macs, writeModel } from '../../src/onnx/index.ts'
+import { macs } from '../../src/onnx/index.ts'
 import { floats } from '../../src/tensor/index.ts'
 import { Builder, fire, gated, inverted, residual, shuffled, splitHead } from './tiny-blocks.ts'
 
@@ -139,44 +139,34 @@ test('by least weights, the filters of nothing go first, and learning does not m
   expect(learnt.outputError).toBeLessThan(before.outputError)
 })
 
-test('what is made after an interruption is what would have been made without one', async () => {
+test('what a build that was interrupted has made counts for the rest: its manner of 8 bits, its widths, and what it offers', async () => {
   const { block, samples } = await residual()
-  const makeAll = async (known: readonly KnownDescendant[]) => {
+  const rest = async (known: readonly KnownDescendant[]) => {
     const options = {
-      recipes: defaultRecipes,
+      recipes: ['int8', 'prune-int8'],
       borders: new Map(),
       ends: new Set<string>(),
       sums: 'exact',
-      known,
     } as const
     const all: Made[] = []
-    for await (const each of makeDescendants(block, samples, algebra, options)) all.push(each)
+    for await (const each of makeDescendants(block, samples, algebra, { ...options, known })) all.push(each)
     return all
   }
-  const idOf = (each: Made) => (each.kind === 'made' ? each.descendant.id : each.id)
-  const knownAs = (each: Made): KnownDescendant => {
-    if (each.kind === 'dropped') return { id: each.id }
-    const { descendant, verdict, weightBytes } = each
-    return { id: descendant.id, parameters: descendant.parameters, offer: { ...verdict, weightBytes } }
-  }
-  const whole = await makeAll([])
-  const files = new Map(
-    whole.flatMap((each) => (each.kind === 'made' ? [[each.descendant.id, writeModel(each.descendant.model)]] : [])),
-  )
-  for (const done of [1, 4]) {
-    const known = whole.slice(0, done).map(knownAs)
-    const rest = await makeAll(known)
-    expect(rest.map(idOf).filter((id) => known.some((each) => each.id === id))).toEqual([])
-    let same = 0
-    for (const each of rest) {
-      // How fast one runs is measured, so not always the same ones are offered; those that are have the same bytes.
-      const file = each.kind === 'made' && files.get(each.descendant.id)
-      if (!file) continue
-      expect(writeModel(each.descendant.model), each.descendant.id).toEqual(file)
-      same++
-    }
-    expect(same).toBeGreaterThan(1)
-  }
+  const made = (all: readonly Made[]) => all.flatMap((each) => (each.kind === 'made' ? [each.descendant] : []))
+  const manner = { ranges: 'percentile', equalised: 0 }
+  const after = made(await rest([{ id: 'int8', parameters: manner }]))
+  expect(after.length).toBeGreaterThan(1)
+  for (const { parameters } of after) expect(parameters).toMatchObject(manner)
+
+  const twin = { id: 'prune50-int8', parameters: { ...manner, widths: after[0]!.parameters.widths! } }
+  expect(await rest([{ id: 'int8', parameters: manner }, twin])).toContainEqual({
+    kind: 'dropped',
+    id: 'prune25',
+    why: 'it has the same widths as prune50',
+  })
+
+  const best = { latencyShare: 0.001, weightBytes: 1, outputError: 0 }
+  expect(made(await rest([{ id: 'int8', parameters: manner, offer: best }]))).toEqual([])
 })
 
 test('a block whose channels are all tied to its borders is left as it is, with the reason', async () => {
