@@ -91,7 +91,8 @@ const wholes = await Promise.all(
 )
 const sizes = [...new Map(candidates.map(({ size }) => [size.join(), size])).values()]
 const setsOf = async (size: readonly [number, number]) => {
-  const items = await prepareItems(splits.items.report, manifest.card, size, () => {})
+  const isOwn = size.join() === own.size.join()
+  const items = isOwn ? atOwn : await prepareItems(splits.items.report, manifest.card, size, () => {})
   const ids = new Set(wholes.flatMap(({ id }, i) => (candidates[i]!.size.join() === size.join() ? [id] : [])))
   return { items, ids, feeds: items.slice(0, 4).map(({ prepared }) => prepared.feeds) }
 }

@@ -1,4 +1,4 @@
-import { invertSymmetric } from './linear.ts'
+import { invertSymmetric, withRidge } from './linear.ts'
 
 /** What one layer does with the channels that are to be ranked. */
 export interface ConsumerStatistics {
@@ -76,12 +76,7 @@ function rankByObs({
   columnsOf,
   power,
 }: ConsumerStatistics): Ranking | undefined {
-  const damped = Float64Array.from(gram)
-  let trace = 0
-  for (let i = 0; i < d; i++) trace += gram[i * d + i]!
-  const ridge = (1e-4 * trace) / d + 1e-12
-  for (let i = 0; i < d; i++) damped[i * d + i]! += ridge
-  const inverse = invertSymmetric(damped, d)
+  const inverse = invertSymmetric(withRidge(gram, d, 1e-4), d)
   if (!inverse) return undefined
 
   const w = Float64Array.from(weights)

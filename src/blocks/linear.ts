@@ -121,6 +121,16 @@ export function invertSymmetric(a: ArrayLike<number>, n: number): Float64Array |
   return inverse
 }
 
+/** A copy of a symmetric `[n, n]` matrix with a share of its mean diagonal added to the diagonal. */
+export function withRidge(a: ArrayLike<number>, n: number, share: number): Float64Array {
+  const result = Float64Array.from(a)
+  let trace = 0
+  for (let i = 0; i < n; i++) trace += result[i * n + i]!
+  const ridge = (share * trace) / n + 1e-12
+  for (let i = 0; i < n; i++) result[i * n + i]! += ridge
+  return result
+}
+
 /** The lower `L` of `a = L·Lᵀ`, or undefined where `a` is not positive definite. */
 export function cholesky(a: ArrayLike<number>, n: number): Float64Array | undefined {
   const l = new Float64Array(n * n)

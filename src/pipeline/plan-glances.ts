@@ -1,5 +1,5 @@
-import type { BlockId, DescendantId } from '../base/index.ts'
-import { type DescendantProfile, fitPredictor, type MeasuredCombination } from '../profiles/index.ts'
+import { type BlockId, type DescendantId, spread } from '../base/index.ts'
+import { costsOf, type DescendantProfile, fitPredictor, type MeasuredCombination } from '../profiles/index.ts'
 import type { Choices, ManifestBlock } from '../zoo/index.ts'
 import { keyOf } from './choices.ts'
 import { combinationsOfPlans } from './combinations.ts'
@@ -60,17 +60,9 @@ export async function glanceAtPlans(
 }
 
 const descendantsOf = ({ measurements, evaluations }: SizeProfile): DescendantProfile[] =>
-  [...measurements.values()].map(({ block, descendant, latencyP50Ms, anonymousBytes, mappedBytes, loadMs }) => ({
-    block,
-    descendant,
-    divergence: evaluations.get(`${block}/${descendant}`)?.divergence ?? 0,
-    latencyMs: latencyP50Ms,
-    memoryBytes: anonymousBytes + mappedBytes,
-    loadMs,
+  [...measurements.values()].map((measured) => ({
+    block: measured.block,
+    descendant: measured.descendant,
+    divergence: evaluations.get(`${measured.block}/${measured.descendant}`)?.divergence ?? 0,
+    ...costsOf(measured),
   }))
-
-/** So many of a list, from end to end. */
-const spread = <T>(list: readonly T[], count: number): T[] =>
-  list.length <= count
-    ? [...list]
-    : Array.from({ length: count }, (_, i) => list[Math.round((i * (list.length - 1)) / (count - 1))]!)

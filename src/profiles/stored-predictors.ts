@@ -78,7 +78,8 @@ export function predictors(store: ProfileStore, manifest: Manifest, device: stri
   })
 }
 
-const costsOf = ({ latencyP50Ms, anonymousBytes, mappedBytes, loadMs }: Measurement) => ({
+/** The costs of a measured descendant as predictions take them. */
+export const costsOf = ({ latencyP50Ms, anonymousBytes, mappedBytes, loadMs }: Measurement) => ({
   latencyMs: latencyP50Ms,
   memoryBytes: anonymousBytes + mappedBytes,
   loadMs,

@@ -1,3 +1,4 @@
+import { spread } from '../base/index.ts'
 import type { ProblemBlock, ProblemChoice, ProblemModel } from '../optimizer/index.ts'
 
 /** What streaming a descendant takes. */
@@ -85,8 +86,7 @@ export function streamed(
 
 function windowsOf(costs: readonly StreamCost[], current: CurrentStream | undefined): number[] {
   const sizes = [...new Set(costs.map(({ memoryBytes }) => memoryBytes))].sort((a, b) => b - a)
-  const some = Array.from({ length: WINDOWS }, (_, i) => sizes[Math.round((i * (sizes.length - 1)) / (WINDOWS - 1))])
-  return [...new Set([...some, current?.windowBytes])].filter((bytes) => bytes !== undefined)
+  return [...new Set([...spread(sizes, WINDOWS), current?.windowBytes])].filter((bytes) => bytes !== undefined)
 }
 
 function throughWindow(

@@ -4,7 +4,7 @@ import { elementCount, floats } from '../../tensor/index.ts'
 import type { Block, Descendant, Samples } from '../block.ts'
 import { isConsumer } from '../channels.ts'
 import { type Eigen, symmetricEigen } from '../eigen.ts'
-import { cholesky, type LinearAlgebra } from '../linear.ts'
+import { cholesky, type LinearAlgebra, withRidge } from '../linear.ts'
 import { type LayerReference, recordReference, recordTargets } from '../reference.ts'
 import { refit, transpose, weightsOf } from '../refit.ts'
 import { chooseWidths, type GroupCost } from '../widths.ts'
@@ -64,7 +64,8 @@ async function outputDirections(
   d: number,
   algebra: LinearAlgebra,
 ): Promise<Eigen> {
-  const factor = d < o ? cholesky(withRidge(gram, d), d) : undefined
+  // Channels that say the same make moments that are not positive definite, by rounding.
+  const factor = d < o ? cholesky(withRidge(gram, d, 1e-7), d) : undefined
   if (!factor) {
     const projected = await algebra.transposedProduct(gram, transpose(weights, o, d), d)
     return symmetricEigen(await algebra.transposedProduct(transpose(weights, o, d), projected, d), o)
@@ -79,15 +80,6 @@ async function outputDirections(
     for (let k = 0; k < o; k++) row[k] = length > 0 ? row[k]! / length : 0
   }
   return { values, vectors: unit }
-}
-
-/** Channels that say the same make moments that are not positive definite, by rounding. */
-function withRidge(gram: Float32Array, d: number): Float64Array {
-  const result = Float64Array.from(gram)
-  let trace = 0
-  for (let i = 0; i < d; i++) trace += result[i * d + i]!
-  for (let i = 0; i < d; i++) result[i * d + i]! += (1e-7 * trace) / d + 1e-12
-  return result
 }
 
 const isSplittable = (layer: Node, graph: Graph): boolean => {

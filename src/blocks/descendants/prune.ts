@@ -143,7 +143,7 @@ async function statistics(
         ),
       ),
       rows: reference.targets.rows,
-      power: dot(weights, await algebra.product(weights, reference.gram, columnLength)),
+      power: Math.max(dot(weights, await algebra.product(weights, reference.gram, columnLength)), 1e-12),
     })
   }
   return all
@@ -152,7 +152,7 @@ async function statistics(
 function dot(a: Float32Array, b: Float32Array): number {
   let sum = 0
   for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!
-  return Math.max(sum, 1e-12)
+  return sum
 }
 
 /** Operations of every layer that makes or reads the group's channels, for one of them. */

@@ -63,11 +63,11 @@ function useMemoryRange(names, wishes) {
   useEffect(() => {
     if (names === '') return
     const whatIf = (budget, objective) => call('POST', '/v1/plan', { budget, objective })
-    Promise.all([whatIf({ memoryBytes: 1 }, 'quality'), whatIf({}, 'memory'), whatIf({}, 'quality')])
-      .then(([nothing, light, free]) => {
+    Promise.all([whatIf({ memoryBytes: 1 }, 'quality'), whatIf({}, 'quality')])
+      .then(async ([nothing, free]) => {
         const most = free.totals?.memoryBytes
         const { constraint, needs } = nothing.infeasible ?? {}
-        const least = constraint === 'memory' ? needs : light.totals?.memoryBytes
+        const least = constraint === 'memory' ? needs : (await whatIf({}, 'memory')).totals?.memoryBytes
         if (least && most) setRange({ low: 0.85 * least, high: Math.max(1.5 * most, 2 * least) })
       })
       .catch(() => {})
