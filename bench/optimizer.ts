@@ -4,8 +4,8 @@
  *
  *     npx tsx bench/optimizer.ts [zoo]
  *
- * Times are CPU time of the whole process, so that other work on the machine does not count; wall time stands beside them. With a
- * zoo, mixes of its models as measured are solved too.
+ * Times are CPU time of the whole process, so that other work on the machine does not count, and of each solve the median of
+ * three; wall time stands beside them. With a zoo, mixes of its models as measured are solved too.
  */
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -39,6 +39,13 @@ function timed<T>(run: () => T): Timed<T> {
   return { value, cpuMs: (user + system) / 1000, wallMs: performance.now() - since }
 }
 
+/** Each of `runs` three times, in turns; of each the run with the median of CPU time. */
+function inTurns<T>(...runs: readonly (() => T)[]): Timed<T>[] {
+  const times = runs.map((): Timed<T>[] => [])
+  for (let turn = 0; turn < 3; turn++) runs.forEach((run, i) => times[i]!.push(timed(run)))
+  return times.map((own) => own.sort((a, b) => a.cpuMs - b.cpuMs)[1]!)
+}
+
 const round = (value: number, digits = 3): number => Number(value.toPrecision(digits))
 const most = (values: readonly number[]): number => values.reduce((a, b) => Math.max(a, b), 0)
 
@@ -48,13 +55,17 @@ function series(name: string, cases: readonly { readonly kind: string; readonly 
   const warm: number[] = []
   const again: number[] = []
   for (const { kind, problem } of cases) {
-    solved.push({ kind, cold: timed(() => solve(problem)) })
+    solved.push({ kind, cold: inTurns(() => solve(problem))[0]! })
     for (const factor of [0.9, 1.1]) {
       const changed = { ...problem, memoryBytes: Math.floor((problem.memoryBytes ?? 0) * factor) }
-      const solver = createSolver()
-      solver.solve(problem)
-      warm.push(timed(() => solver.solve(changed)).cpuMs)
-      again.push(timed(() => solve(changed)).cpuMs)
+      const solvers = Array.from({ length: 3 }, createSolver)
+      for (const solver of solvers) solver.solve(problem)
+      const [resolved, cold] = inTurns(
+        () => solvers.pop()!.solve(changed),
+        () => solve(changed),
+      )
+      warm.push(resolved!.cpuMs)
+      again.push(cold!.cpuMs)
     }
   }
   const times = solved.map(({ cold }) => cold.cpuMs)

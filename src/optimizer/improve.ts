@@ -105,28 +105,38 @@ function movesBy(search: Search, most: number, score: Score): Move[] {
     const block = found.block[i]!
     const variant = program.models[m]!.variants[variants[m]!]!
     const now = draft.picks[m]![block]!
-    const step = (column: Float64Array) => column[item]! - column[now]!
     moves.push({
       m,
       block,
       item,
-      cost: step(variant.cost),
-      memory: step(variant.memory),
-      latency: step(variant.latency),
-      loss: step(variant.loss),
+      cost: variant.cost[item]! - variant.cost[now]!,
+      memory: variant.memory[item]! - variant.memory[now]!,
+      latency: variant.latency[item]! - variant.latency[now]!,
+      loss: variant.loss[item]! - variant.loss[now]!,
       score: value,
     })
   })
   return moves.sort((a, b) => a.score - b.score || a.m - b.m || a.item - b.item).slice(0, most)
 }
 
-/** Identical models offer the same exchange many times; two of each are enough to choose from. */
+/**
+ * Identical models offer the same exchange many times; two of each are enough to choose from.
+ *
+ * @param moves in order of their score: equal ones stand near each other
+ */
 function withoutRepeats(moves: readonly Move[]): Move[] {
-  const seen = new Map<string, number>()
-  return moves.filter(({ cost, memory, latency, loss }) => {
-    const key = `${cost} ${memory} ${latency} ${loss}`
-    const times = seen.get(key) ?? 0
-    seen.set(key, times + 1)
+  return moves.filter((move, i) => {
+    let times = 0
+    for (let k = i - 1; k >= 0 && times < 2 && moves[k]!.score === move.score; k--) {
+      const other = moves[k]!
+      if (
+        other.cost === move.cost &&
+        other.memory === move.memory &&
+        other.latency === move.latency &&
+        other.loss === move.loss
+      )
+        times++
+    }
     return times < 2
   })
 }
@@ -201,12 +211,11 @@ function breaksLess({ program, rows, draft }: Search, { m, memory, latency }: Mo
   return after < before
 }
 
-const reducedCost =
-  ({ program, rows, duals }: Search) =>
-  (cost: number, memory: number, latency: number, m: number): number => {
-    const prices = pricesFor(rows, program.models[m]!, m, duals)
-    return cost + prices.memory * memory + prices.latency * latency
-  }
+function reducedCost({ program, rows, duals }: Search) {
+  const prices = program.models.map((model, m) => pricesFor(rows, model, m, duals))
+  return (cost: number, memory: number, latency: number, m: number): number =>
+    cost + prices[m]!.memory * memory + prices[m]!.latency * latency
+}
 
 /** Moves that lessen the cost and fit, those first that make most of what they use. */
 function fill(search: Search): void {
@@ -236,40 +245,57 @@ function fill(search: Search): void {
 
 /** Two moves at once, where one makes room for the other. */
 function exchangePairs(search: Search, gap: number): void {
+  const { program, rows, draft } = search
   const reduced = reducedCost(search)
   for (let pass = 0; pass < PASSES; pass++) {
     const near = movesBy(search, CONSIDERED, (cost, memory, latency, m) => {
       const value = reduced(cost, memory, latency, m)
       return value <= gap ? value : Number.NaN
     })
-    const moves = withoutRepeats(near).slice(0, PAIRED)
-    let best: readonly [Move, Move] | undefined
+    // In order of cost, so that the first pair that saves too little ends the search among those that follow.
+    const moves = withoutRepeats(near)
+      .slice(0, PAIRED)
+      .sort((a, b) => a.cost - b.cost)
+    const uses = moves.map((move) => useOfMove(search, move))
+    const left = rows.limits.map((limit, r) => limit - draft.used[r]!)
+    const latencyLeft = program.models.map((model, m) => latencyLimitOf(model) - draft.latency[m]!)
+    const lossLeft = program.models.map((model, m) => model.lossLimit - draft.loss[m]!)
+    const keeps = (m: number, latency: number, loss: number) => latency <= latencyLeft[m]! && loss <= lossLeft[m]!
+    const alone = moves.map(({ m, latency, loss }) => keeps(m, latency, loss))
+    let best: readonly Move[] | undefined
     let least = -1e-12
-    for (const a of moves) {
-      if (a.cost <= 0 && keepsModel(search, a) && keepsRows(search, a) && a.cost < least) {
-        best = [a, a]
+    for (let i = 0; i < moves.length; i++) {
+      const a = moves[i]!
+      if (a.cost >= 0) break
+      if (a.cost < least && alone[i] && uses[i]!.every((use, r) => use <= left[r]!)) {
+        best = [a]
         least = a.cost
       }
-      apply(search, a)
-      const alone = keepsModel(search, { ...a, latency: 0, loss: 0 })
-      for (const b of moves) {
-        const cost = a.cost + b.cost
-        if (cost >= least || (a.m === b.m && a.block === b.block) || (a.m !== b.m && !alone)) continue
-        if (!keepsModel(search, b) || !fitsAfter(search, b)) continue
+      for (let j = i + 1; j < moves.length; j++) {
+        const b = moves[j]!
+        if (a.cost + b.cost >= least) break
+        if (!fitBoth(uses[i]!, uses[j]!, left)) continue
+        if (a.m !== b.m) {
+          if (!alone[i] || !alone[j]) continue
+        } else if (a.block === b.block || !keeps(a.m, a.latency + b.latency, a.loss + b.loss)) continue
         best = [a, b]
-        least = cost
+        least = a.cost + b.cost
       }
-      apply(search, a, -1)
     }
     if (!best) return
-    accept(search, best[0])
-    if (best[1] !== best[0]) accept(search, best[1])
+    for (const move of best) accept(search, move)
   }
 }
 
-function fitsAfter(search: Search, move: Move): boolean {
-  apply(search, move)
-  const fits = fitsRows(search.rows, search.draft.used)
-  apply(search, move, -1)
-  return fits
+/** What a move adds to each row. */
+function useOfMove({ program, rows }: Search, { m, memory, latency }: Move): Float64Array {
+  const use = new Float64Array(rows.limits.length)
+  if (rows.memory >= 0) use[rows.memory] = memory
+  for (const r of rows.loads[m]!) use[r]! += latency * program.models[m]!.loadRate
+  return use
+}
+
+function fitBoth(a: Float64Array, b: Float64Array, left: readonly number[]): boolean {
+  for (let r = 0; r < left.length; r++) if (a[r]! + b[r]! > left[r]!) return false
+  return true
 }

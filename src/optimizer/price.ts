@@ -98,17 +98,18 @@ function groupsOf(model: ModelProgram, variant: VariantProgram, key: Float64Arra
 
 export function configOf(model: ModelProgram, variant: number, picks: Int32Array): Config {
   const columns = model.variants[variant]!
-  const sum = (column: Float64Array) => {
-    let total = 0
-    for (const item of picks) total += column[item]!
-    return total
-  }
   return {
     variant,
     picks,
-    cost: sum(columns.cost),
-    latency: sum(columns.latency),
-    memory: sum(columns.memory),
-    loss: sum(columns.loss),
+    cost: sumOf(columns.cost, picks),
+    latency: sumOf(columns.latency, picks),
+    memory: sumOf(columns.memory, picks),
+    loss: sumOf(columns.loss, picks),
   }
+}
+
+function sumOf(column: Float64Array, picks: Int32Array): number {
+  let total = 0
+  for (let g = 0; g < picks.length; g++) total += column[picks[g]!]!
+  return total
 }
