@@ -42,7 +42,9 @@ function timed<T>(run: () => T): Timed<T> {
 /** Each of `runs` three times, in turns; of each the run with the median of CPU time. */
 function inTurns<T>(...runs: readonly (() => T)[]): Timed<T>[] {
   const times = runs.map((): Timed<T>[] => [])
-  for (let turn = 0; turn < 3; turn++) runs.forEach((run, i) => times[i]!.push(timed(run)))
+  for (let turn = 0; turn < 3; turn++) {
+    for (const [i, run] of runs.entries()) times[i]!.push(timed(run))
+  }
   return times.map((own) => own.sort((a, b) => a.cpuMs - b.cpuMs)[1]!)
 }
 
