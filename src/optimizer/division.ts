@@ -109,6 +109,46 @@ export class Division {
     }, 0)
   }
 
+  /** The core of each model (-1: idle) in the division that costs least as far as is known; undefined when none can hold them. */
+  likeliest(): number[] | undefined {
+    const { whole, part, sets, options } = this
+    this.gap = Number.MAX_VALUE
+    this.addUp()
+    const cores = options.program.models.map(() => -1)
+    const next = sets.kinds.map(() => 0)
+    const bind = (set: number, core: number) => {
+      sets.kinds.forEach((own, k) => {
+        for (let i = 0; i < sets.countOf(set, k); i++) cores[own[next[k]!++]!] = core
+      })
+    }
+    const cheapest = (room: Room, candidates: Int32Array, left: number, rest: Float64Array): number => {
+      let best = -1
+      let least = Number.POSITIVE_INFINITY
+      for (const set of candidates) {
+        if (!sets.isWithin(set, left)) continue
+        const sum = room.excess[set]! + rest[left - set]!
+        if (sum < least) [best, least] = [set, sum]
+      }
+      return best
+    }
+    let left = sets.all
+    if (part) {
+      const set = cheapest(part, this.candidates(part), left, this.least[whole.cores.length]!)
+      if (set < 0) return undefined
+      bind(set, part.cores[0]!)
+      left -= set
+    }
+    const byKind = this.byFirstKind(whole)
+    for (let j = whole.cores.length - 1; j >= 0 && left > 0; j--) {
+      const candidates = byKind[this.firstKind[left]!]!
+      const set = j === 0 ? left : cheapest(whole, candidates, left, this.least[j]!)
+      if (set < 0 || !(whole.excess[set]! < Number.POSITIVE_INFINITY)) return undefined
+      bind(set, whole.cores[j]!)
+      left -= set
+    }
+    return cores
+  }
+
   /** The best plan whose excess is at most `gap`; what is known from smaller gaps is kept. */
   within(gap: number): Divided {
     this.gap = gap

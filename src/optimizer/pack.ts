@@ -1,3 +1,4 @@
+import { fillRooms } from './fill-rooms.ts'
 import { rebalance } from './rebalance.ts'
 
 /** Up to so many loads every way is tried; more have so many good ways that exchanges find one. */
@@ -9,7 +10,7 @@ const NODES = 50_000
  * The core that each load goes to, so that no core is overfull; undefined when no way was found. Loads and room are whole steps.
  *
  * The largest load goes first; each goes where it leaves least room (which finds tight packings), then where most is left
- * (which balances), then every way is tried, or loads are exchanged.
+ * (which balances), then every way is tried, or cores are filled as nearly as can be, or loads are exchanged.
  *
  * @param bound cores that are settled already; -1 for a model that may go anywhere
  */
@@ -38,7 +39,7 @@ export function pack(
   const found =
     greedy(only, left, (a, b) => b - a) ??
     greedy(only, left, (a, b) => a - b) ??
-    (only.length > FEW_LOADS ? rebalance(only, left) : everyWay(only, left))
+    (only.length > FEW_LOADS ? (fillRooms(only, left) ?? rebalance(only, left)) : everyWay(only, left))
   if (!found) return undefined
   loaded.forEach((m, i) => {
     cores[m] = found[i]!

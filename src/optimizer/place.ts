@@ -181,6 +181,11 @@ class Placement {
       this.raise(Math.min(base + found.beyond, this.best?.cost ?? Number.POSITIVE_INFINITY))
       if (most < gap || found.beyond < most) break
     }
+    // What the caps cut off may be all that fits: the division that seems best then gets prices of its own.
+    if (!this.best && !this.isDone()) {
+      const cores = division.likeliest()
+      if (cores) this.settle(cores, this.solve(cores).outcome.configs)
+    }
     if (!this.isDone() && this.loaded.length <= FEW_MODELS) this.tryEvery(division)
   }
 

@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { instance, KINDS } from '../../bench/optimizer-instances.ts'
+import { seededRandom } from '../../src/base/index.ts'
+import { fillRooms } from '../../src/optimizer/fill-rooms.ts'
 import { createSolver, type Plan, type Problem, solve } from '../../src/optimizer/index.ts'
 import { crowdedProblem, smallProblem } from './arbitrary.ts'
 import { broken, exhaustive } from './exhaustive.ts'
@@ -170,6 +172,28 @@ test('fifty copies of one model are placed, six or seven on a core, as well as c
   expect(broken(problem, plan)).toEqual([])
   const onCore = Array.from({ length: 8 }, (_, core) => plan.models.filter((model) => model.core === core).length)
   expect(onCore.sort()).toEqual([6, 6, 6, 6, 6, 6, 7, 7])
+})
+
+test('fifty copies that fit a core in few ways only: a plan is found, near the bound', () => {
+  const problem: Problem = { ...instance({ models: 50, blocks: 16, choices: 16 }, 'identical', 3), timeLimitMs: 60_000 }
+  const plan = solve(problem)
+  expect(plan.status).not.toBe('infeasible')
+  expect(broken(problem, plan)).toEqual([])
+  expect(plan.gap).toBeLessThan(0.002)
+})
+
+test('fifty loads fill eight cores of which only a ten-thousandth of one is left', () => {
+  const random = seededRandom(4)
+  for (let round = 0; round < 10; round++) {
+    const loads = Array.from({ length: 50 }, () => Math.round(1e9 * (0.6 + random())))
+    const total = loads.reduce((sum, load) => sum + load, 0)
+    const room = new Array<number>(8).fill(Math.ceil((total / 8) * (1 + 1e-4 / 8)))
+    const left = [...room]
+    fillRooms(loads, room)!.forEach((core, m) => {
+      left[core]! -= loads[m]!
+    })
+    expect(Math.min(...left)).toBeGreaterThanOrEqual(0)
+  }
 })
 
 describe('larger problems', () => {
