@@ -1,9 +1,8 @@
 import type { Request, RequestHandler, Response } from 'express'
 import multer from 'multer'
 import { BlockscaleError } from '../base/index.ts'
-import { decodePicture, type Picture } from '../tensor/index.ts'
+import { decodePicture, type Picture, readPictureHeader } from '../tensor/index.ts'
 import { rawBody } from './body.ts'
-import { readPictureHeader } from './picture-header.ts'
 import type { Service } from './service.ts'
 
 /** What came with a request: the bytes of its first file (or of the body itself) and the text fields of its form. */

@@ -1,5 +1,6 @@
 export * from './mask.ts'
 export * from './picture.ts'
+export * from './picture-header.ts'
 export * from './placement.ts'
 export * from './preprocess.ts'
 export * from './resample.ts'

@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises'
 import sharp, { type Sharp } from 'sharp'
 import { BlockscaleError } from '../base/index.ts'
+import { readPictureHeader } from './picture-header.ts'
 
 /** An upright sRGB picture: `data` holds 3 bytes for each pixel, row by row. */
 export interface Picture {
@@ -49,6 +50,9 @@ export async function decodePicture(source: Uint8Array | string, limits: Picture
 }
 
 async function readHeader(source: Uint8Array | string, name: string): Promise<{ width: number; height: number }> {
+  // Opening a picture twice costs half a millisecond, so libvips is only asked about a file, or a header that we cannot read.
+  const known = typeof source === 'string' ? undefined : readPictureHeader(source)
+  if (known) return known
   try {
     const start = typeof source === 'string' ? await readStart(source) : source.subarray(0, SIGNATURE_BYTES)
     if (isReadable(start)) return await sharp(source, { limitInputPixels: false }).metadata()

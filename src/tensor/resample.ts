@@ -188,7 +188,37 @@ function weigh(start: number, size: number, target: number, limit: number, shape
     }
     for (let tap = 0; tap < taps; tap++) values[i * taps + tap]! /= sum || 1
   }
-  return { taps, starts, values }
+  return trimmed({ taps, starts, values })
+}
+
+/** The same weights without the columns of zeros at the ends: a kernel seldom touches as many pixels as it can reach. */
+function trimmed({ taps, starts, values }: Weights): Weights {
+  const firsts = starts.map((_, i) => {
+    let first = 0
+    while (first < taps - 1 && values[i * taps + first] === 0) first++
+    return first
+  })
+  let most = 1
+  for (let i = 0; i < starts.length; i++) {
+    for (let tap = taps - 1; tap >= firsts[i]! + most; tap--) {
+      if (values[i * taps + tap] !== 0) most = tap - firsts[i]! + 1
+    }
+  }
+  const kept = new Float32Array(starts.length * most)
+  for (let i = 0; i < starts.length; i++) {
+    // near the right edge the last column stays the last one
+    firsts[i] = Math.min(firsts[i]!, taps - most)
+    for (let tap = 0; tap < most; tap++) kept[i * most + tap] = values[i * taps + firsts[i]! + tap]!
+  }
+  return { taps: most, starts: starts.map((start, i) => start + firsts[i]!), values: kept }
+}
+
+/** Memory of the rows between the two passes, kept for the next picture: its pages alone cost as much as a pass. */
+let kept = new Float32Array(0)
+
+function rowsOf(length: number): Float32Array {
+  if (kept.length < length) kept = new Float32Array(length)
+  return kept
 }
 
 function convolve(picture: Picture, region: Region, width: number, height: number, shape: Shape): Picture {
@@ -198,29 +228,83 @@ function convolve(picture: Picture, region: Region, width: number, height: numbe
   const top = down.starts.reduce((least, start) => Math.min(least, start), picture.height)
   const bottom = down.starts.reduce((most, start) => Math.max(most, start), 0) + down.taps
   const rowLength = width * channels
-  const rows = new Float32Array((bottom - top) * rowLength)
+  const rows = rowsOf((bottom - top) * rowLength)
   for (let y = top; y < bottom; y++) {
     const line = picture.data.subarray(y * picture.width * channels, (y + 1) * picture.width * channels)
     const into = rows.subarray((y - top) * rowLength, (y - top + 1) * rowLength)
-    if (channels === 3) blend3(line, into, across, width)
+    if (channels === 3 && across.taps <= 4) blend3(line, into, across, width)
+    else if (channels === 3) blendWide(line, into, across, width)
     else blend(line, into, across, width, channels)
   }
   const data = new Uint8ClampedArray(width * height * channels)
   const sums = new Float32Array(rowLength)
   for (let y = 0; y < height; y++) {
-    sums.fill(0)
-    for (let tap = 0; tap < down.taps; tap++) {
-      const weight = down.values[y * down.taps + tap]!
-      if (weight === 0) continue
-      const from = (down.starts[y]! - top + tap) * rowLength
-      for (let x = 0; x < rowLength; x++) sums[x]! += weight * rows[from + x]!
-    }
-    data.set(sums, y * rowLength)
+    const first = (down.starts[y]! - top) * rowLength
+    const weights = down.values.subarray(y * down.taps, (y + 1) * down.taps)
+    addRows(rows, first, weights, sums, data.subarray(y * rowLength, (y + 1) * rowLength))
   }
   return { width, height, data: new Uint8Array(data.buffer) }
 }
 
+/**
+ * into = Σ weight · row over the rows from `first` on. Four rows at a time: what is between them is seldom read and written, and for the
+ * common kernels not at all.
+ */
+function addRows(
+  rows: Float32Array,
+  first: number,
+  weights: Float32Array,
+  sums: Float32Array,
+  into: Uint8ClampedArray,
+): void {
+  const { length } = into
+  for (let tap = 0; tap < weights.length; tap += 4) {
+    const target = tap + 4 < weights.length ? sums : into
+    const before = tap === 0 ? 0 : 1
+    // Rows beyond the last one have no weight; any row will do in their place.
+    const at = (i: number) => first + Math.min(tap + i, weights.length - 1) * length
+    const [w0, w1, w2, w3] = [weights[tap]!, weights[tap + 1] ?? 0, weights[tap + 2] ?? 0, weights[tap + 3] ?? 0]
+    const [a, b, c, d] = [at(0), at(1), at(2), at(3)]
+    for (let x = 0; x < length; x++) {
+      target[x] = before * sums[x]! + w0 * rows[a + x]! + w1 * rows[b + x]! + w2 * rows[c + x]! + w3 * rows[d + x]!
+    }
+  }
+}
+
+/** One line of an RGB picture; kernels of up to four pixels (all that make a picture at most twice as small) without a loop. */
 function blend3(line: Uint8Array, into: Float32Array, weights: Weights, width: number): void {
+  const { taps, starts, values } = weights
+  for (let x = 0, to = 0, at = 0; x < width; x++, to += 3, at += taps) {
+    const s = 3 * starts[x]!
+    let w = values[at]!
+    let r = w * line[s]!
+    let g = w * line[s + 1]!
+    let b = w * line[s + 2]!
+    if (taps > 1) {
+      w = values[at + 1]!
+      r += w * line[s + 3]!
+      g += w * line[s + 4]!
+      b += w * line[s + 5]!
+    }
+    if (taps > 2) {
+      w = values[at + 2]!
+      r += w * line[s + 6]!
+      g += w * line[s + 7]!
+      b += w * line[s + 8]!
+    }
+    if (taps > 3) {
+      w = values[at + 3]!
+      r += w * line[s + 9]!
+      g += w * line[s + 10]!
+      b += w * line[s + 11]!
+    }
+    into[to] = r
+    into[to + 1] = g
+    into[to + 2] = b
+  }
+}
+
+function blendWide(line: Uint8Array, into: Float32Array, weights: Weights, width: number): void {
   const { taps, starts, values } = weights
   for (let x = 0; x < width; x++) {
     let r = 0
