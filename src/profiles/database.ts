@@ -8,6 +8,7 @@ export type Connection = Database.Database
 
 /** How long a statement waits for another process that is writing. */
 const BUSY_MS = 15_000
+const AGAIN_MS = 5
 
 /**
  * Opens a database and brings it to the newest version.
@@ -21,7 +22,7 @@ export function connect(path: string, readOnly: boolean, migrations: readonly st
     try {
       refuseNewer(connection, path, migrations.length)
       if (!readOnly) {
-        connection.pragma('journal_mode = WAL')
+        toWriteAhead(connection)
         connection.pragma('synchronous = NORMAL') // with WAL: a power cut may lose the last moments, never the file
         connection.pragma('foreign_keys = ON')
       }
@@ -34,6 +35,28 @@ export function connect(path: string, readOnly: boolean, migrations: readonly st
     }
   })
 }
+
+/**
+ * Turns a file to WAL mode, in which it stays.
+ *
+ * Of two processes that do so to a new file at the same moment SQLite refuses one at once, without the waiting that it does
+ * everywhere else.
+ */
+function toWriteAhead(connection: Connection): void {
+  const until = performance.now() + BUSY_MS
+  for (;;) {
+    try {
+      connection.pragma('journal_mode = WAL')
+      return
+    } catch (error) {
+      const isBusy = (error as { code?: string }).code?.startsWith('SQLITE_BUSY')
+      if (!isBusy || performance.now() > until) throw error
+      pause(AGAIN_MS)
+    }
+  }
+}
+
+const pause = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
 
 /** Runs `work`; what SQLite refuses becomes an error that says which file and what to do. */
 export function failing<T>(path: string, work: () => T): T {

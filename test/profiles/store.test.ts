@@ -274,6 +274,19 @@ describe('several processes', () => {
     store.close()
   })
 
+  it('of two that make a file at the same moment neither is refused', async () => {
+    const start = Date.now() + 3000
+    const makers = [0, 1].map(() =>
+      run(`
+        import { openProfiles } from ${door}
+        for (let i = 0; i < 40; i++) {
+          while (Date.now() < ${start} + 20 * i) {}
+          openProfiles(${JSON.stringify(join(folder, 'moment'))} + i + '.db').close()
+        }`),
+    )
+    expect(await Promise.all(makers.map(async (maker) => (await once(maker, 'exit'))[0]))).toEqual([0, 0])
+  })
+
   it('a folder that cannot be written can be read', async () => {
     const readOnly = join(folder, 'portable')
     const store = filled('portable/profiles.db')
