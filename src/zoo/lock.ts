@@ -33,6 +33,7 @@ const ATTEMPTS = 4
 export async function takeLock(folder: string, model: ModelId): Promise<ZooLock> {
   await makeFolder(folder)
   for (let attempt = 1; ; attempt++) {
+    const started = performance.now()
     const name = `.build.${randomBytes(8).toString('hex')}.lock`
     const path = join(folder, name)
     const claim: Claim = { ...thisProcess(), model, since: new Date().toISOString() }
@@ -49,8 +50,9 @@ export async function takeLock(folder: string, model: ModelId): Promise<ZooLock>
         `process ${other.pid} on ${other.host} has been building ${other.model} in ${folder} since ${other.since}`,
       )
     }
-    // Two that stepped back for each other must not do so again; a real holder is still there after these tries.
-    await pause(10 + Math.random() * 60 * attempt)
+    // Those that stepped back for each other must not do so again, also where the disk is so slow that a claim is there for long; a
+    // real holder is still there after these tries.
+    await pause(10 + Math.random() * Math.max(60, 8 * (performance.now() - started)) * attempt)
   }
 }
 

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -18,8 +18,14 @@ const cardOf = (id: string, source: object) => ({
   output: { decoder: 'softmax', labels: 'names.txt' },
 })
 
-/** A server that knows ranges, and cuts the connection after `cutAfter` bytes. */
-async function serve(state: { cutAfter?: number | undefined; body: Buffer; ranges: (string | undefined)[] }) {
+/** A server that knows ranges, and cuts the connection after `cutAfter` bytes, once some of them are in the file at `part`. */
+async function serve(state: {
+  cutAfter?: number | undefined
+  part: string
+  body: Buffer
+  ranges: (string | undefined)[]
+}) {
+  const isKept = () => existsSync(state.part) && statSync(state.part).size > 0
   const server = createServer((request, response) => {
     const range = request.headers.range
     state.ranges.push(range)
@@ -27,7 +33,11 @@ async function serve(state: { cutAfter?: number | undefined; body: Buffer; range
     const rest = state.body.subarray(start)
     response.writeHead(range ? 206 : 200, { 'content-length': rest.length })
     if (state.cutAfter === undefined) response.end(rest)
-    else response.write(rest.subarray(0, state.cutAfter), () => setTimeout(() => response.destroy(), 50))
+    else {
+      response.write(rest.subarray(0, state.cutAfter))
+      const look = setInterval(() => isKept() && response.destroy(), 10)
+      response.once('close', () => clearInterval(look))
+    }
   })
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
   afterAll(() => server.close())
@@ -37,7 +47,8 @@ async function serve(state: { cutAfter?: number | undefined; body: Buffer; range
 describe('models before they are built', async () => {
   const folder = await temporaryFolder()
   const places = { zoo: join(folder, 'zoo'), bundled: join(folder, 'model-zoo') }
-  const state = { cutAfter: undefined as number | undefined, body: content, ranges: [] as (string | undefined)[] }
+  const part = join(places.zoo, 'models/net/model.onnx.part')
+  const state = { cutAfter: undefined as number | undefined, part, body: content, ranges: [] as (string | undefined)[] }
   const url = await serve(state)
   await mkdir(join(places.bundled, 'catalog'), { recursive: true })
   await mkdir(join(places.bundled, 'shipped'))
@@ -74,7 +85,6 @@ describe('models before they are built', async () => {
   it('a download that breaks off goes on where it stopped', async () => {
     state.cutAfter = 100_000
     await expect(pull('net', places)).rejects.toMatchObject({ code: 'DOWNLOAD_FAILED' })
-    const part = join(places.zoo, 'models/net/model.onnx.part')
     const { size } = await stat(part)
     expect(size).toBeGreaterThan(0)
     expect(size).toBeLessThan(content.length)

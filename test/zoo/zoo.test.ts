@@ -138,8 +138,14 @@ describe('interrupted', () => {
       for (;;) await zoo.writeBlock('sample', 'b9', 'd', new Uint8Array(64e6).fill(Math.random() * 256))`)
     await once(writer.stdout, 'data')
     const folder = join(zoo.dir, 'sample/blocks/b9')
-    while (!existsSync(folder) || !(await readdir(folder)).some((name) => name.endsWith('.tmp'))) {
-      await new Promise((done) => setTimeout(done, 1))
+    const pause = () => new Promise((done) => setTimeout(done, 5))
+    // Held still while it is looked at, so that what is half-written then is so when the writer is killed.
+    for (;;) {
+      writer.kill('SIGSTOP')
+      await pause()
+      if (existsSync(folder) && (await readdir(folder)).some((name) => name.endsWith('.tmp'))) break
+      writer.kill('SIGCONT')
+      await pause()
     }
     writer.kill('SIGKILL')
     await once(writer, 'exit')
