@@ -156,7 +156,8 @@ describe('between two blocks', () => {
     await hold('slow1', 'slow2')
     const controller = new AbortController()
     const given = engine.run({
-      chain: ['slow1', 'slow2', 'slow1', 'slow2'],
+      // so long that nobody gives up too late, however busy this thread is
+      chain: Array.from({ length: 200 }, () => ['slow1', 'slow2']).flat(),
       feeds: slow(),
       outputs: ['z'],
       signal: controller.signal,
