@@ -1,5 +1,5 @@
-import { cp, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
-import { join, relative } from 'node:path'
+import { copyFile, cp, mkdir, readdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { dirname, join, relative } from 'node:path'
 import { expect } from 'vitest'
 import { seededRandom, sha256 } from '../../src/base/index.ts'
 import { openRuntime, type Runtime } from '../../src/runtime/index.ts'
@@ -50,8 +50,8 @@ export async function openDamagedZoo(dir: string): Promise<DamagedZoo> {
     async mend() {
       await rm(join(zoo, 'one'), { recursive: true, force: true })
       await removeBusy(join(zoo, '.device'))
-      await cp(join(kept, 'one'), join(zoo, 'one'), { recursive: true })
-      await cp(join(kept, '.device'), join(zoo, '.device'), { recursive: true })
+      await copyBusy(join(kept, 'one'), join(zoo, 'one'))
+      await copyBusy(join(kept, '.device'), join(zoo, '.device'))
     },
   }
 }
@@ -59,6 +59,16 @@ export async function openDamagedZoo(dir: string): Promise<DamagedZoo> {
 /** A folder into which what is compiled in the background may be written meanwhile. */
 export const removeBusy = (path: string): Promise<void> =>
   rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 })
+
+/** Into a folder of that kind: file by file, each put in its place in one step. */
+export async function copyBusy(from: string, to: string): Promise<void> {
+  for (const file of await filesBelow(from)) {
+    const path = join(to, relative(from, file))
+    await mkdir(dirname(path), { recursive: true })
+    await copyFile(file, `${path}.copied`)
+    await rename(`${path}.copied`, path)
+  }
+}
 
 async function filesBelow(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => [])

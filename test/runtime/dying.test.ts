@@ -28,6 +28,12 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
+/** As long as a busy machine needs to start a thread. */
+const until = async (happened: () => boolean | Promise<boolean>): Promise<void> => {
+  const deadline = Date.now() + 60_000
+  while (!(await happened()) && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20))
+}
+
 const coreOf = (model: string) => runtime.live().models.find((each) => each.model === model)!.core
 
 it('a thread that dies under load costs no picture its answer, and the other model never notices', async () => {
@@ -61,20 +67,18 @@ it('a thread that dies under load costs no picture its answer, and the other mod
     // What no engine knows is an error that nobody catches there.
     const replaced = () => events.filter(({ kind }) => kind === 'engine-replaced').length
     engineThread(coreOf('one')).postMessage({ kind: 'nonsense' })
-    for (let tries = 0; tries < 200 && replaced() < deaths; tries++) {
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    }
+    await until(() => replaced() >= deaths)
     expect(replaced()).toBe(deaths)
     const answered = counts.one
-    for (let tries = 0; tries < 200 && counts.one < answered + 5; tries++) {
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    }
+    await until(() => counts.one >= answered + 5)
     expect(counts.one).toBeGreaterThanOrEqual(answered + 5)
   }
+  const least = () => Math.min(counts.one, counts.two, counts.tensors)
+  await until(() => least() > 10)
   goesOn = false
   await load
   expect(faults).toEqual([])
-  expect(Math.min(counts.one, counts.two, counts.tensors)).toBeGreaterThan(10)
+  expect(least()).toBeGreaterThan(10)
   expect(runtime.statistics().engines.map(({ replaced }) => replaced)[coreOf('two')]).toBe(0)
   const told = events.filter((event) => event.kind === 'engine-replaced')
   expect(told).toMatchObject(Array(3).fill({ core: coreOf('one'), why: expect.stringContaining('nonsense') }))
@@ -87,10 +91,10 @@ it('a thread that dies when its files are gone gets them compiled anew', async (
   await removeBusy(join(folder, '.device'))
   engineThread(coreOf('one')).postMessage({ kind: 'nonsense' })
   let isRight = false
-  for (let tries = 0; tries < 300 && !isRight; tries++) {
-    await new Promise((resolve) => setTimeout(resolve, 100))
+  await until(async () => {
     isRight = await answersRightly(runtime, 'one').catch(() => false)
-  }
+    return isRight
+  })
   expect(isRight).toBe(true)
   expect(await answersRightly(runtime, 'two')).toBe(true)
 })

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { openRuntime, type Runtime, type RuntimeOptions } from '../../src/runtime/index.ts'
-import { answersRightly, removeBusy } from './damaging.ts'
+import { answersRightly, copyBusy, removeBusy } from './damaging.ts'
 import { buildMini } from './mini-zoo.ts'
 
 let root: string
@@ -43,7 +43,7 @@ async function damageBlock(): Promise<void> {
   await removeBusy(join(dir, '.device'))
 }
 async function mend(): Promise<void> {
-  for (const name of ['one', '.device']) await cp(join(kept, name), join(dir, name), { recursive: true })
+  for (const name of ['one', '.device']) await copyBusy(join(kept, name), join(dir, name))
 }
 const served = () =>
   runtime!
