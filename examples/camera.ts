@@ -57,7 +57,7 @@ export async function watch(
       await sleep(1000 / framesPerSecond)
     }
     // the newest frame is always answered; older ones may have been dropped
-    for (let i = 0; i < 200 && answered + dropped < sent; i++) await sleep(10)
+    for (let i = 0; i < 1000 && answered + dropped < sent; i++) await sleep(10)
   } finally {
     stream.close()
     await reading

@@ -60,17 +60,30 @@ describe('the typed client', () => {
 
   it('a listener that comes back is told what it missed', async () => {
     const listen = async (last?: string) => {
-      const response = await fetch(`${service.url}/v1/events`, {
-        headers: { authorization: `Bearer ${token}`, ...(last ? { 'last-event-id': last } : {}) },
-      })
-      const reader = response.body!.getReader()
-      const text = Buffer.from((await reader.read()).value!).toString()
-      await new Promise((resolve) => setTimeout(resolve, 50))
-      await reader.cancel()
-      return text
+      const headers = { authorization: `Bearer ${token}`, ...(last ? { 'last-event-id': last } : {}) }
+      const reader = (await fetch(`${service.url}/v1/events`, { headers })).body!.getReader()
+      let text = ''
+      return {
+        /** All that came until an event of this kind did. */
+        async until(kind: string) {
+          while (!text.includes(`event: ${kind}\n`)) {
+            const { value, done } = await reader.read()
+            if (done) throw new Error(`no ${kind} in ${text}`)
+            text += Buffer.from(value).toString('latin1')
+          }
+          return text
+        },
+        end: () => reader.cancel(),
+      }
     }
-    expect(await listen()).not.toContain('event: swap')
-    expect(await listen('0')).toMatch(/id: \d+\nevent: swap/)
+    const fresh = await listen()
+    await fresh.until('live')
+    await client().setBudget({})
+    expect(await fresh.until('budget')).not.toContain('event: swap')
+    await fresh.end()
+    const back = await listen('0')
+    expect(await back.until('swap')).toMatch(/id: \d+\nevent: swap/)
+    await back.end()
   })
 
   it('streams frames', async () => {
