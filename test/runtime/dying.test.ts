@@ -28,9 +28,9 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-/** As long as a busy machine needs to start a thread. */
+/** As long as a busy machine needs to start a thread and to compile. */
 const until = async (happened: () => boolean | Promise<boolean>): Promise<void> => {
-  const deadline = Date.now() + 60_000
+  const deadline = Date.now() + 240_000
   while (!(await happened()) && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20))
 }
 
