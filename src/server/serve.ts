@@ -1,5 +1,6 @@
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { setFlagsFromString } from 'node:v8'
 import { BlockscaleError } from '../base/index.ts'
 import type { Runtime } from '../runtime/index.ts'
 import { type AppOptions, createApplication } from './app.ts'
@@ -20,13 +21,22 @@ export interface Serving {
 }
 
 /**
- * Serves a runtime over HTTP.
+ * How much the heap may grow until it is searched for garbage as a whole, in percent of what is in use.
+ *
+ * A picture leaves some megabytes outside of the heap that V8 counts like its own; with its own small heap V8 would search it all after
+ * every third picture, at a sixth of all CPU time.
+ */
+const HEAP_GROWTH_PERCENT = 150
+
+/**
+ * Serves a runtime over HTTP. Sets when the process collects garbage, which is meant to be one of its own.
  *
  * @throws BlockscaleError USAGE when the address is open to others and no token is given, or cannot be listened on
  */
 export async function serve(runtime: Runtime, options: ServeOptions = {}): Promise<Serving> {
   const host = options.host ?? '127.0.0.1'
   checkExposure(host, options.token)
+  setFlagsFromString(`--heap-growing-percent=${HEAP_GROWTH_PERCENT}`)
   const application = createApplication(runtime, options)
   const { limits } = application
   const server = createServer(
