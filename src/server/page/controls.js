@@ -22,11 +22,22 @@ export function LimitSlider({ id, label, value, low, high, text, onSet, scale = 
   const [stop, setStop] = useState(stopOf(value))
   const [answered, setAnswered] = useState(0)
   const resting = useRef()
-  useEffect(() => setStop(stopOf(value)), [value, low, high, answered])
-  const set = (next) => {
+  // What the visitor chose and the service has not answered yet: news that come meanwhile must not move the slider under the hand.
+  const chosen = useRef()
+  useEffect(() => {
+    if (chosen.current === undefined) setStop(stopOf(value))
+  }, [value, low, high, answered])
+  const move = (next) => {
+    chosen.current = next
+    setStop(next)
+  }
+  const rest = () => {
+    const next = chosen.current
+    if (next === undefined) return
     clearTimeout(resting.current)
     resting.current = setTimeout(async () => {
       await onSet(limitOf(next))
+      if (chosen.current === next) chosen.current = undefined
       setAnswered((count) => count + 1)
     }, REST_MS)
   }
@@ -43,8 +54,8 @@ export function LimitSlider({ id, label, value, low, high, text, onSet, scale = 
       max=${STOPS}
       value=${stop}
       aria-valuetext=${words}
-      onInput=${(event) => setStop(Number(event.currentTarget.value))}
-      onChange=${(event) => set(Number(event.currentTarget.value))}
+      onInput=${(event) => move(Number(event.currentTarget.value))}
+      onChange=${rest}
     />
   </div>`
 }
