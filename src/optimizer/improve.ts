@@ -1,6 +1,6 @@
 import type { Program } from './compile.ts'
 import { type Config, configOf, latencyLimitOf } from './price.ts'
-import { fitsRows, pricesFor, type Rows, useOf } from './rows.ts'
+import { addUse, fitsRows, pricesFor, type Rows, useOf } from './rows.ts'
 
 /** Exchanges that are tried two by two; beyond these none can close more than the gap. */
 const PAIRED = 300
@@ -151,17 +151,12 @@ function keepsRows({ program, rows, draft }: Search, { m, memory, latency }: Mov
   return load <= 0 || rows.loads[m]!.every((r) => draft.used[r]! + load <= rows.limits[r]!)
 }
 
-function apply({ program, rows, draft }: Search, move: Move, times = 1): void {
-  const { m, latency, memory, loss } = move
-  draft.latency[m]! += times * latency
-  draft.loss[m]! += times * loss
-  if (rows.memory >= 0) draft.used[rows.memory]! += times * memory
-  for (const r of rows.loads[m]!) draft.used[r]! += times * latency * program.models[m]!.loadRate
-}
-
 function accept(search: Search, move: Move): void {
-  apply(search, move)
-  search.draft.picks[move.m]![move.block] = move.item
+  const { program, rows, draft } = search
+  draft.latency[move.m]! += move.latency
+  draft.loss[move.m]! += move.loss
+  addUse(rows, program, move.m, move, draft.used)
+  draft.picks[move.m]![move.block] = move.item
 }
 
 /** Moves that free what is overused, those first that cost least for it. */
@@ -288,10 +283,9 @@ function exchangePairs(search: Search, gap: number): void {
 }
 
 /** What a move adds to each row. */
-function useOfMove({ program, rows }: Search, { m, memory, latency }: Move): Float64Array {
+function useOfMove({ program, rows }: Search, move: Move): Float64Array {
   const use = new Float64Array(rows.limits.length)
-  if (rows.memory >= 0) use[rows.memory] = memory
-  for (const r of rows.loads[m]!) use[r]! += latency * program.models[m]!.loadRate
+  addUse(rows, program, move.m, move, use)
   return use
 }
 

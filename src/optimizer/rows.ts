@@ -39,10 +39,17 @@ export function placedRows(program: Program, cores: readonly number[]): Rows {
   return isWhole ? { ...rows, cores: program.coreLimits?.map((_, core) => first + core) } : rows
 }
 
-/** Adds `times` what a configuration uses of each row. */
-export function addUse(rows: Rows, program: Program, m: number, config: Config, used: Float64Array, times = 1): void {
-  if (rows.memory >= 0) used[rows.memory]! += times * config.memory
-  const load = config.latency * program.models[m]!.loadRate
+/** Adds `times` what a configuration of a model (or a change of one) uses of each row. */
+export function addUse(
+  rows: Rows,
+  program: Program,
+  m: number,
+  { memory, latency }: Pick<Config, 'memory' | 'latency'>,
+  used: Float64Array,
+  times = 1,
+): void {
+  if (rows.memory >= 0) used[rows.memory]! += times * memory
+  const load = latency * program.models[m]!.loadRate
   for (const r of rows.loads[m]!) used[r]! += times * load
 }
 

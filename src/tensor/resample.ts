@@ -213,12 +213,15 @@ function trimmed({ taps, starts, values }: Weights): Weights {
   return { taps: most, starts: starts.map((start, i) => start + firsts[i]!), values: kept }
 }
 
-/** Memory of the rows between the two passes, kept for the next picture: its pages alone cost as much as a pass. */
-let kept = new Float32Array(0)
+/** Floats of the rows between the two passes that are kept for the next picture: their pages alone cost as much as a pass. */
+const MOST_KEPT = 2 ** 21
+let scratch = new Float32Array(0)
 
+/** Room for the rows, with anything in it. What a whole photograph needs is not kept. */
 function rowsOf(length: number): Float32Array {
-  if (kept.length < length) kept = new Float32Array(length)
-  return kept
+  if (length > MOST_KEPT) return new Float32Array(length)
+  if (scratch.length < length) scratch = new Float32Array(length)
+  return scratch
 }
 
 function convolve(picture: Picture, region: Region, width: number, height: number, shape: Shape): Picture {
