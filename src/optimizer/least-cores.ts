@@ -18,7 +18,7 @@ export function leastCores(problem: Problem, search: Search): Infeasible | undef
   if (!together) return undefined
   const answer = (needs: number, proven: boolean): Infeasible => ({
     constraint: 'cores',
-    needs,
+    needs: rounded(problem, needs, search),
     has,
     ...(proven ? {} : { proven: false }),
   })
@@ -40,6 +40,15 @@ export function leastCores(problem: Problem, search: Search): Infeasible | undef
     else high = Math.min(better, probe)
   }
   return answer(high, false)
+}
+
+/** A number of cores that was computed, so much larger that it holds in whole steps too: the value that is named has to do. */
+function rounded(problem: Problem, cores: number, search: Search): number {
+  const holds = (value: number) =>
+    search(compile({ ...problem, cores: value, swapWeight: 0, swapWeightPerMB: 0 }, { kind: 'cpu' }), Number.MAX_VALUE)
+      .found !== undefined
+  for (const part of [0, 1e-15, 1e-13, 1e-11, SAME]) if (holds(cores * (1 + part))) return cores * (1 + part)
+  return cores
 }
 
 /** What all models together load at least, in cores, if work could be split as one likes. */

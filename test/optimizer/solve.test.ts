@@ -165,6 +165,19 @@ test.each(['random', 'identical'] as const)('a dozen %s models have a proven pla
   expect(broken(problem, plan)).toEqual([])
 })
 
+test('the cores that are named do, also where a whole step of load lies above what they are computed to be', () => {
+  const model = (id: string, rate: number, latencyMs: number) => ({
+    id,
+    quality: 0.5,
+    rate,
+    blocks: [{ id: 'b0', choices: [{ id: 'c0', loss: 0, latencyMs, memoryBytes: 0 }] }],
+  })
+  const problem: Problem = { models: [model('m0', 60, 17.739), model('m1', 10, 0.001)], cores: 0.5, utilisation: 0.7 }
+  const plan = solve(problem, { nearest: true })
+  expect(plan.models).toHaveLength(2)
+  expect(broken(relaxed(problem, plan.infeasible!), plan)).toEqual([])
+})
+
 test('fifty copies of one model are placed, six or seven on a core, as well as can be', () => {
   const problem: Problem = { ...instance({ models: 50, blocks: 8, choices: 8 }, 'identical', 1), timeLimitMs: 60_000 }
   const plan = solve(problem)
