@@ -7,6 +7,8 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/long/**', 'test/docs/**'],
+    // Property tests draw the same cases every time here, so that a failure is of the change at hand; `test:long` draws new ones.
+    setupFiles: ['test/same-cases.ts'],
     pool: 'forks',
     maxWorkers: 2,
     // A build takes seconds on a quiet machine, and minutes on one that is busy with other things.

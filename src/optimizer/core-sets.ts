@@ -193,7 +193,7 @@ export class CoreSets {
       const m = this.kinds[k]![0]!
       lists[m] = this.listed(k, at, gap * (1 + MARGIN))
       least[m] = this.reduced[k]![at]!
-      reach = Math.min(reach, lists[m]!.beyond - least[m]!)
+      reach = Math.min(reach, lists[m]!.dropped - least[m]!)
     }
     const menu = { program, lists, memoryLimit, memoryPrice, least, root: 0, gap }
     const ways = fillCore(menu, models, { room, price: loadPrice }, cap)

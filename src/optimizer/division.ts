@@ -335,7 +335,7 @@ export class Division {
     for (const m of idle) {
       const prices = { cost: 1, memory: memoryPrice, latency: 0 }
       lists[m] = enumerate(program.models[m]!, prices, least[m]! + this.gap, anywhere(program), cap)
-      this.cut = Math.min(this.cut, lists[m]!.beyond - least[m]!)
+      this.cut = Math.min(this.cut, lists[m]!.dropped - least[m]!)
     }
     this.idle = fillCore({ ...this.menu(this.gap), lists }, idle, { room: Number.POSITIVE_INFINITY, price: 0 }, cap)
     this.cut = Math.min(this.cut, this.idle.dropped)

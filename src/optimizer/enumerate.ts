@@ -7,6 +7,8 @@ export interface Enumerated {
   readonly configs: readonly Config[]
   /** every configuration that is not listed (nor beaten by a listed one) has at least this reduced cost */
   readonly beyond: number
+  /** the least reduced cost among what the cap cut off; infinite when it cut off nothing */
+  readonly dropped: number
   readonly work: number
 }
 
@@ -25,6 +27,7 @@ export interface Room {
 export function enumerate(model: ModelProgram, prices: Prices, most: number, room: Room, cap: number): Enumerated {
   const configs: Config[] = []
   let beyond = Number.POSITIVE_INFINITY
+  let dropped = Number.POSITIVE_INFINITY
   let work = 0
   model.variants.forEach((variant, v) => {
     const latencyLimit = Math.min(latencyLimitOf(model), room.latency)
@@ -61,9 +64,10 @@ export function enumerate(model: ModelProgram, prices: Prices, most: number, roo
       configs.push(configOf(model, v, explored.picks(i)))
     })
     beyond = Math.min(beyond, relaxed.bound + Math.min(gap, explored.dropped))
+    dropped = Math.min(dropped, relaxed.bound + explored.dropped)
     work += explored.work
   })
-  return { configs, beyond, work }
+  return { configs, beyond, dropped, work }
 }
 
 function relaxedFor(model: ModelProgram, v: number, prices: Prices, latencyLimit: number) {

@@ -13,8 +13,12 @@ export interface Scale {
 
 /** Sums stay below this, with two bits to spare. */
 const LARGEST = 2 ** 51
-/** How far `value · factor` may be from a whole number by the rounding of doubles alone. */
+/** A limit is kept by so much of a step more, for what rounding of doubles can have taken from it. */
 const NOISE = 1e-3
+
+/** Whether `value · factor` is a whole number but for the rounding of doubles: a rate of 35.642999 is no 35.643. */
+const isWhole = (scaled: number): boolean =>
+  Math.abs(scaled - Math.round(scaled)) <= Math.max(1e-6, Math.abs(scaled) * 2 ** -50)
 
 /**
  * The scale for `values` whose sums reach at most `total`.
@@ -26,8 +30,7 @@ export function scaleFor(values: Iterable<number>, total: number, digits: number
   while (factor > 1 && total * factor > LARGEST / 256) factor /= 10
   let exact = true
   for (const value of values) {
-    const scaled = value * factor
-    if (Math.abs(scaled - Math.round(scaled)) > NOISE) {
+    if (!isWhole(value * factor)) {
       exact = false
       break
     }

@@ -53,18 +53,23 @@ function together(problem: Problem, atFault: readonly ProblemModel[], search: Se
     else needed[before] = { ...answer, has: needed[before]!.has }
     relaxed = relax(relaxed, answer)
   }
-  for (const model of atFault) aloneNeeds(problem, model, search).forEach(settle)
+  for (const model of atFault) aloneNeeds(relaxed, model, search).forEach(settle)
   // Each model fits by itself now; what they share may still be too little, at most in both memory and cores.
   for (let round = 0; round < 2 && !search(compile(relaxed), Number.MAX_VALUE).found; round++) {
     const single = cheapest(relaxed, sharedLimits(relaxed, 0), search)
-    // Neither alone will do: memory first, as if every model had a core, then the cores.
-    const plenty = relaxed.cores === undefined ? relaxed : { ...relaxed, cores: relaxed.cores + relaxed.models.length }
-    const answer = single ?? least(plenty, { kind: 'memory' }, search)
+    // Neither alone will do: memory first, as if there were cores enough, then the cores.
+    const answer = single ?? least(withPlentyOfCores(relaxed), { kind: 'memory' }, search)
     if (answer) settle(answer)
   }
   const [first, ...also] = needed.sort((a, b) => change(b) - change(a))
   if (!first) throw new BlockscaleError('INTERNAL', 'a problem without a plan has no limit that could be relaxed')
   return { infeasible: also.length > 0 ? { ...first, also } : first, relaxed }
+}
+
+/** With a core for every model; where all work may be spread over all cores, a model can need several, and no number is too high. */
+function withPlentyOfCores(problem: Problem): Problem {
+  if (problem.cores === undefined) return problem
+  return { ...problem, cores: problem.placement === 'shared' ? undefined : problem.cores + problem.models.length }
 }
 
 /** What one model needs by itself: one of its own limits relaxed where that is enough, otherwise the first and what is left. */

@@ -173,19 +173,24 @@ class Placement {
     const floor = base + division.floor()
     this.raise(floor)
     const start = Math.max(root.cost, floor) - base
-    for (let round = 0; round < GAPS && !this.isDone(); round++) {
-      const gap = start + FIRST_GAP * GAP_GROWTH ** round * Math.abs(root.cost)
+    /** Whether larger gaps may say more. */
+    const lookWithin = (gap: number): boolean => {
       const most = Math.min(gap, (this.best?.cost ?? Number.POSITIVE_INFINITY) - base)
       const found = division.within(most)
       if (found.configs) this.settle(found.cores, found.configs)
       this.raise(Math.min(base + found.beyond, this.best?.cost ?? Number.POSITIVE_INFINITY))
-      if (most < gap || found.beyond < most) break
+      return most === gap && found.beyond >= most
     }
+    let isOpen = true
+    for (let round = 0; round < GAPS && isOpen && !this.isDone(); round++)
+      isOpen = lookWithin(start + FIRST_GAP * GAP_GROWTH ** round * Math.abs(root.cost))
     // What the caps cut off may be all that fits: the division that seems best then gets prices of its own.
     if (!this.best && !this.isDone()) {
       const cores = division.likeliest()
       if (cores) this.settle(cores, this.solve(cores).outcome.configs)
     }
+    // Where the root costs next to nothing, no share of it reaches as far as the best division costs.
+    if (isOpen && this.best && !this.isDone()) lookWithin(Number.MAX_VALUE)
     if (!this.isDone() && this.loaded.length <= FEW_MODELS) this.tryEvery(division)
   }
 

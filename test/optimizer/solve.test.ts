@@ -8,7 +8,7 @@ import { crowdedProblem, smallProblem } from './arbitrary.ts'
 import { broken, exhaustive } from './exhaustive.ts'
 import { relaxed } from './relaxed.ts'
 
-const RUNS = 1500
+const RUNS = 1500 * Number(process.env.TIMES_AS_MANY_CASES ?? 1)
 
 const near = (a: number, b: number) => Math.abs(a - b) <= 1e-9 * Math.max(1, Math.abs(b))
 
@@ -176,6 +176,65 @@ test('the cores that are named do, also where a whole step of load lies above wh
   const plan = solve(problem, { nearest: true })
   expect(plan.models).toHaveLength(2)
   expect(broken(relaxed(problem, plan.infeasible!), plan)).toEqual([])
+})
+
+test('one model that needs two shared cores, one that needs a third of one, and no memory: both limits are named', () => {
+  const model = (id: string, rate: number, latencyMs: number, memoryBytes: number) => ({
+    id,
+    quality: 0.5,
+    rate,
+    blocks: [{ id: 'b0', choices: [{ id: 'c0', loss: 0, latencyMs, memoryBytes }] }],
+  })
+  const problem: Problem = {
+    models: [model('m0', 60, 8.334, 0), model('m1', 29.97, 2.503, 1)],
+    memoryBytes: 0,
+    cores: 0.3,
+    utilisation: 0.25,
+    placement: 'shared',
+  }
+  const { infeasible } = solve(problem)
+  expect(exhaustive(relaxed(problem, infeasible!))).toBeDefined()
+  expect([infeasible!, ...infeasible!.also!].map(({ constraint, has }) => [constraint, has]).sort()).toEqual([
+    ['cores', 0.3],
+    ['memory', 0],
+  ])
+})
+
+test('a rate that is named does, though it is a millionth below one that does not', () => {
+  const choice = (latencyMs: number) => ({ id: 'c0', loss: 0, latencyMs, memoryBytes: 0 })
+  const models = [{ id: 'm0', quality: 0.5, rate: 60, blocks: [{ id: 'b0', choices: [choice(7.014)] }] }]
+  const problem: Problem = { models, cores: 1, utilisation: 0.25, placement: 'pinned' }
+  const plan = solve(problem, { nearest: true })
+  expect(plan.infeasible).toMatchObject({ constraint: 'cores', model: 'm0', maxRate: 35.642999 })
+  expect(plan.models).toHaveLength(1)
+})
+
+test('models on cores of their own, some without a rate: proven also where cores as one would cost nothing', () => {
+  const model = (id: string, rate: number, choices: readonly [memoryBytes: number, latencyMs: number][]) => ({
+    id,
+    quality: 0.5,
+    rate,
+    blocks: [
+      {
+        id: 'b0',
+        choices: choices.map(([memoryBytes, latencyMs], c) => ({ id: `c${c}`, loss: 0, latencyMs, memoryBytes })),
+      },
+    ],
+  })
+  const idle = ['m0', 'm1', 'm2'].map((id) => model(id, 10, [[0, 0]]))
+  const busy = ['m3', 'm4', 'm5'].map((id) =>
+    model(id, 60, [
+      [1, 0],
+      [0, 2.084],
+    ]),
+  )
+  const problem: Problem = {
+    models: [...idle, ...busy, model('m6', 0, [[0, 0]])],
+    cores: 2.5,
+    utilisation: 0.25,
+    objective: 'memory',
+  }
+  expect(solve(problem)).toMatchObject({ status: 'optimal', objective: 1, gap: 0 })
 })
 
 test('fifty copies of one model are placed, six or seven on a core, as well as can be', () => {
