@@ -4,6 +4,7 @@ import express, { type Express, Router } from 'express'
 import type { Logger } from 'pino'
 import { BlockscaleError } from '../base/index.ts'
 import type { Runtime } from '../runtime/index.ts'
+import { refuseEarly } from './admission.ts'
 import { openAttempts, slowGuessing } from './attempts.ts'
 import { openEventFeed } from './event-feed.ts'
 import { handleFailure } from './failure.ts'
@@ -70,6 +71,7 @@ export function createApplication(runtime: Runtime, options: AppOptions = {}): A
   const app = express()
   app.disable('x-powered-by')
   app.disable('etag')
+  app.use(refuseEarly(service, routes, metrics))
   app.use(logRequests(logger), securityHeaders(), metrics.observe)
   if (attempts) app.use(slowGuessing(attempts))
   const document = openApiDocument(routes, packageVersion, options.token !== undefined)

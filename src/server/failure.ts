@@ -45,22 +45,26 @@ export function failureJson(failure: BlockscaleError): FailureJson {
   return { error: { code: failure.code, message, hint: failure.hint } }
 }
 
+/** A failure in the words of a contract. */
+export function failureBody(failure: BlockscaleError, shape: FailureShape): object {
+  const json = failureJson(failure)
+  if (shape === 'native') return json
+  const { message, hint } = json.error
+  if (shape === 'oip') return { error: `${message}; ${hint}` }
+  // the words that clients of this contract look for
+  const words = failure.code === 'PICTURE_UNREADABLE' ? 'No valid image file found' : message
+  return { success: false, error: words, code: statusOf(failure), duration: 0 }
+}
+
 /** Writes a failure in the shape of the route, with Retry-After where trying again helps. */
 export function sendFailure(response: Response, failure: BlockscaleError, shape: FailureShape, retrySeconds = 1): void {
   const status = statusOf(failure)
-  const { error } = failureJson(failure)
   if ((status === 503 || status === 429) && !response.get('Retry-After'))
     response.set('Retry-After', String(retrySeconds))
   if (status === 401) response.set('WWW-Authenticate', 'Bearer realm="blockscale"')
   // the rest of a body that is too large is not worth receiving
   if (status === 413) response.set('Connection', 'close')
-  response.status(status)
-  if (shape === 'oip') response.json({ error: `${error.message}; ${error.hint}` })
-  else if (shape === 'deepstack') {
-    // the words that clients of this contract look for
-    const words = failure.code === 'PICTURE_UNREADABLE' ? 'No valid image file found' : error.message
-    response.json({ success: false, error: words, code: status, duration: 0 })
-  } else response.json({ error })
+  response.status(status).json(failureBody(failure, shape))
 }
 
 /** The last handler of the application: every failure ends here. */

@@ -10,8 +10,8 @@ export interface Place {
  * Counts what is being received and what is in the works, and refuses the rest at once.
  *
  * Bodies and work are counted apart: a client that sends its body slowly holds bytes, but no place in the works.
- * A burst (several cameras in the same instant) is let in and drained; pressure that lasts is overload, and then only so
- * many are let in that they are answered in time.
+ * A burst (several cameras in the same instant) is let in and drained. When more comes than a burst holds that is overload, and from
+ * then on only so many are let in that they are answered in time, until most of what comes would be let in again.
  */
 export interface Gate {
   /** @throws BlockscaleError OVERLOADED when a request for these models would be refused now; takes no place */
@@ -35,9 +35,14 @@ export interface Gate {
 
 interface Pressure {
   count: number
-  /** when the works filled up, and they have not been (almost) empty since */
-  since: number | undefined
+  /** since when more comes than a burst holds, or since it was last seen that it still does; what came from then on */
+  overload: { readonly since: number; entered: number; refused: number } | undefined
 }
+
+/** With two places and arrivals at random a third is refused when just as much comes as can be answered. */
+const REFUSED_AT_CAPACITY = 1 / 3
+/** Models that are remembered while nobody asks for them: the names come from clients. */
+const MOST_IDLE = 64
 
 /** @param now milliseconds of a clock that never goes back */
 export function openGate(limits: Limits, now: () => number = () => performance.now()): Gate {
@@ -54,13 +59,26 @@ export function openGate(limits: Limits, now: () => number = () => performance.n
     throw new BlockscaleError('OVERLOADED', message)
   }
 
+  const placesOf = (pressure: Pressure): number => {
+    const { overload } = pressure
+    if (!overload) return limits.burstPerModel
+    const age = now() - overload.since
+    if (age <= limits.overloadMs) return limits.inWorksPerModel
+    // a pause of another such time in which nothing came ends it too
+    const lasts =
+      age <= 2 * limits.overloadMs && overload.refused > REFUSED_AT_CAPACITY * (overload.refused + overload.entered)
+    pressure.overload = lasts ? { since: now(), entered: 0, refused: 0 } : undefined
+    return lasts ? limits.inWorksPerModel : limits.burstPerModel
+  }
+
   const check = (models: readonly string[]): void => {
     if (inWorks + models.length > limits.inWorks) refuse(`${inWorks} pictures are in the works already`)
     for (const model of models) {
-      const { count, since } = perModel.get(model) ?? { count: 0, since: undefined }
-      const isOverload = since !== undefined && now() - since > limits.burstMs
-      if (count >= (isOverload ? limits.inWorksPerModel : limits.burstPerModel))
-        refuse(`${count} pictures are in the works for ${model} already`)
+      const pressure = perModel.get(model)
+      if (!pressure || pressure.count < placesOf(pressure)) continue
+      pressure.overload ??= { since: now(), entered: 0, refused: 0 }
+      pressure.overload.refused++
+      refuse(`${pressure.count} pictures are in the works for ${model} already`)
     }
   }
 
@@ -70,9 +88,9 @@ export function openGate(limits: Limits, now: () => number = () => performance.n
       check(models)
       inWorks += models.length
       for (const model of models) {
-        const pressure = perModel.get(model) ?? { count: 0, since: undefined }
+        const pressure = perModel.get(model) ?? { count: 0, overload: undefined }
         pressure.count++
-        if (pressure.count >= limits.inWorksPerModel) pressure.since ??= now()
+        if (pressure.overload) pressure.overload.entered++
         perModel.set(model, pressure)
       }
       return once(() => {
@@ -80,8 +98,7 @@ export function openGate(limits: Limits, now: () => number = () => performance.n
         for (const model of models) {
           const pressure = perModel.get(model)!
           pressure.count--
-          if (pressure.count <= 1) pressure.since = undefined
-          if (pressure.count === 0) perModel.delete(model)
+          if (pressure.count === 0 && (!pressure.overload || perModel.size > MOST_IDLE)) perModel.delete(model)
         }
       })
     },

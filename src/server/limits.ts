@@ -18,10 +18,10 @@ export interface Limits {
   readonly fields: number
   /** pictures or tensors for one model that are decoded, waiting or running while it is overloaded; the rest gets 503 at once */
   readonly inWorksPerModel: number
-  /** the same for a moment: several cameras may send in the same instant */
+  /** the same otherwise: several cameras may send in the same instant */
   readonly burstPerModel: number
-  /** milliseconds of pressure after which a burst counts as overload */
-  readonly burstMs: number
+  /** milliseconds that an overload lasts at least, and after which is looked whether it still does */
+  readonly overloadMs: number
   /** the same over all models */
   readonly inWorks: number
   /** open connections */
@@ -42,8 +42,9 @@ export interface Limits {
 /**
  * Defaults for a small machine.
  *
- * A model runs on one core. Three in the works keep it busy while the next picture is decoded, and the last of them still
- * finishes within three times of the unloaded time; a longer queue would only make every answer late.
+ * A model runs on one core. Two in the works keep it busy while the next picture is decoded, and the second of them still finishes within
+ * three times of the unloaded time, also when those who are refused take a part of the machine; a longer queue would only make
+ * every answer late.
  */
 export function defaultLimits(cores: number = availableParallelism()): Limits {
   return {
@@ -54,9 +55,9 @@ export function defaultLimits(cores: number = availableParallelism()): Limits {
     pixels: 25e6,
     pixelsInWorks: 75e6,
     fields: 16,
-    inWorksPerModel: 3,
+    inWorksPerModel: 2,
     burstPerModel: 8,
-    burstMs: 100,
+    overloadMs: 1000,
     inWorks: Math.max(16, 8 * cores),
     connections: 512,
     streams: 32,

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 import type { RequestHandler } from 'express'
 import { type Logger, pino } from 'pino'
 import { pinoHttp } from 'pino-http'
@@ -8,6 +9,12 @@ export const createLogger = (level: string): Logger =>
   pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: false }))
 
 const REQUEST_ID = /^[\w.:-]{1,64}$/
+
+/** The id that a client gave its request, where it is a plain one. */
+export function requestIdOf(request: IncomingMessage): string | undefined {
+  const given = request.headers['x-request-id']
+  return typeof given === 'string' && REQUEST_ID.test(given) ? given : undefined
+}
 
 /** Polled often and interesting to nobody: logged only at debug. */
 const quiet = (path: string): boolean => path.includes('/health/') || path === '/metrics' || path.endsWith('/ping')
@@ -21,8 +28,7 @@ export function logRequests(logger: Logger): RequestHandler {
     logger,
     quietReqLogger: true,
     genReqId(request, response) {
-      const given = request.headers['x-request-id']
-      const id = typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID()
+      const id = requestIdOf(request) ?? randomUUID()
       response.setHeader('X-Request-Id', id)
       return id
     },

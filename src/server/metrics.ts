@@ -1,9 +1,10 @@
+import type { IncomingMessage } from 'node:http'
 import type { RequestHandler } from 'express'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import { z } from 'zod'
 import type { ModelStatistics, Runtime, Statistics } from '../runtime/index.ts'
 import { VERSION } from './oip/inference.ts'
-import { type Route, route } from './route.ts'
+import { expressPath, type Route, route } from './route.ts'
 import type { Service } from './service.ts'
 import { statisticsOf } from './statistics.ts'
 
@@ -11,6 +12,8 @@ import { statisticsOf } from './statistics.ts'
 export interface Metrics {
   /** counts requests and their times by route */
   readonly observe: RequestHandler
+  /** counts a request that was refused before it came to a route */
+  refused(request: IncomingMessage, route: Route): void
   readonly routes: readonly Route[]
 }
 
@@ -74,7 +77,7 @@ export function openMetrics(service: Service, streams: () => number): Metrics {
     'Requests refused because too much was in the works',
     () => gate.refused,
   )
-  return { observe: requestMetrics(registry), routes: [metricsRoute(registry)] }
+  return { ...requestMetrics(registry), routes: [metricsRoute(registry)] }
 }
 
 function metricsRoute(registry: Registry): Route {
@@ -91,7 +94,7 @@ function metricsRoute(registry: Registry): Route {
   })
 }
 
-function requestMetrics(registry: Registry): RequestHandler {
+function requestMetrics(registry: Registry): Pick<Metrics, 'observe' | 'refused'> {
   const seconds = new Histogram({
     name: 'blockscale_http_request_duration_seconds',
     help: 'Time from the headers of a request to the end of its answer',
@@ -99,18 +102,23 @@ function requestMetrics(registry: Registry): RequestHandler {
     buckets: [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5],
     registers: [registry],
   })
-  return (request, response, next) => {
-    const since = performance.now()
-    response.once('finish', () => {
-      // the pattern, not the path: what clients make up must not become labels
-      const pattern: unknown = request.route?.path
-      const path = typeof pattern === 'string' ? pattern : 'other'
-      seconds.observe(
-        { method: request.method, route: path, status: response.statusCode },
-        (performance.now() - since) / 1000,
-      )
-    })
-    next()
+  return {
+    observe(request, response, next) {
+      const since = performance.now()
+      response.once('finish', () => {
+        // the pattern, not the path: what clients make up must not become labels
+        const pattern: unknown = request.route?.path
+        const path = typeof pattern === 'string' ? pattern : 'other'
+        seconds.observe(
+          { method: request.method, route: path, status: response.statusCode },
+          (performance.now() - since) / 1000,
+        )
+      })
+      next()
+    },
+    refused({ method = '' }, { path }) {
+      seconds.observe({ method, route: expressPath(path), status: 503 }, 0)
+    },
   }
 }
 

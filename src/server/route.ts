@@ -39,6 +39,8 @@ export interface RouteSpec<Params, Query, Body> {
   readonly contents?: readonly Content[]
   readonly answer: z.ZodType | readonly Content[]
   readonly errors?: readonly ErrorCode[]
+  /** for which models a request asks the engines: while they are overloaded it is refused before its body is read */
+  readonly models?: (params: Readonly<Record<string, string>>, query: URLSearchParams) => readonly string[]
   /** what runs before the handler: body parsers and checks */
   readonly before?: readonly RequestHandler[]
   /** answers without a token */

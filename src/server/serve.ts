@@ -52,6 +52,8 @@ export async function serve(runtime: Runtime, options: ServeOptions = {}): Promi
   server.maxConnections = limits.connections
   server.timeout = limits.idleMs
   server.on('upgrade', application.upgrade)
+  // the application says itself whether it wants the body
+  server.on('checkContinue', application.app)
   await listen(server, host, options.port ?? 8080)
   const { port } = server.address() as AddressInfo
   let closing: Promise<void> | undefined

@@ -17,10 +17,8 @@ export const uploadOf = (request: Request): Upload => uploads.get(request) ?? { 
 
 /**
  * Reads a picture from the body: as it is, or as the first file of a multipart form (whatever its field and file name).
- *
- * `modelsOf` names whom the picture is for: when they are overloaded the request is refused before its body is read.
  */
-export function readUpload(service: Service, modelsOf: (request: Request) => readonly string[]): RequestHandler[] {
+export function readUpload(service: Service): RequestHandler[] {
   const { limits } = service
   const form = multer({
     storage: multer.memoryStorage(),
@@ -36,7 +34,7 @@ export function readUpload(service: Service, modelsOf: (request: Request) => rea
   }).any()
   const raw = rawBody(limits.bodyBytes)
   return [
-    countUpload(service, modelsOf),
+    countUpload(service),
     (request, response, next) => (request.is('multipart/form-data') ? form : raw)(request, response, next),
     (request, _response, next) => {
       const files = Array.isArray(request.files) ? request.files : []
@@ -49,8 +47,8 @@ export function readUpload(service: Service, modelsOf: (request: Request) => rea
   ]
 }
 
-/** Refuses what would be refused anyway before its body is read, and counts the bytes of the others. */
-export function countUpload(service: Service, modelsOf: (request: Request) => readonly string[]): RequestHandler {
+/** Counts the bytes of a body before it is read. */
+export function countUpload(service: Service): RequestHandler {
   return (request, response, next) => {
     const length = Number(request.headers['content-length'] ?? service.limits.bodyBytes)
     if (length > service.limits.bodyBytes) {
@@ -59,7 +57,6 @@ export function countUpload(service: Service, modelsOf: (request: Request) => re
         `the body has ${length} bytes; ${service.limits.bodyBytes} are allowed`,
       )
     }
-    service.gate.check(modelsOf(request))
     const place = service.gate.receive(length, () => response.writableLength)
     response.once('close', place.leave)
     letGoWhenUnread(response, service.limits.requestMs)

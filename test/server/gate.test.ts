@@ -42,21 +42,62 @@ describe('the gate', () => {
     )
   })
 
-  it('lets a burst in, but no more than the steady number while pressure lasts', () => {
+  describe('of a model', () => {
     let time = 0
-    const gate = openGate({ ...limits, inWorks: 100, burstPerModel: 8, burstMs: 100 }, () => time)
-    const burst = Array.from({ length: 8 }, () => gate.enter(['a']))
-    expect(() => gate.enter(['a'])).toThrow(expect.objectContaining({ code: 'OVERLOADED' }))
-    time = 150
-    for (const each of burst.splice(0, 5)) each.leave()
-    expect(() => gate.check(['a'])).toThrow()
-    burst.pop()?.leave()
-    const third = gate.enter(['a'])
-    expect(() => gate.check(['a'])).toThrow()
-    // once the works are almost empty, the next burst is welcome
-    for (const each of [...burst, third]) each.leave()
-    for (let i = 0; i < 8; i++) gate.enter(['a'])
-    expect(gate.inWorks).toBe(8)
+    const open = () => {
+      time = 0
+      return openGate({ ...limits, inWorks: 100, inWorksPerModel: 2, burstPerModel: 8, overloadMs: 1000 }, () => time)
+    }
+    const overloaded = expect.objectContaining({ code: 'OVERLOADED' })
+    const enterAll = (gate: ReturnType<typeof openGate>, count: number) =>
+      Array.from({ length: count }, () => gate.enter(['a']))
+
+    it('lets a burst in, and keeps clients who wait for their answers, however long they stay', () => {
+      const gate = open()
+      const inside = enterAll(gate, 8)
+      for (let i = 0; i < 100; i++) {
+        time += 30
+        inside.shift()!.leave()
+        inside.push(gate.enter(['a']))
+      }
+      expect(gate.refused).toBe(0)
+    })
+
+    it('lets in no more than the steady number once more came than a burst holds, and does so while that lasts', () => {
+      const gate = open()
+      const inside = enterAll(gate, 8)
+      expect(() => gate.check(['a'])).toThrow(overloaded)
+      for (const each of inside.splice(0, 6)) each.leave()
+      // ten times what can be answered, for five seconds
+      for (let i = 0; i < 500; i++) {
+        time += 10
+        if (i % 10 === 0) {
+          inside.shift()!.leave()
+          inside.push(gate.enter(['a']))
+        }
+        expect(() => gate.enter(['a'])).toThrow(overloaded)
+      }
+      expect(gate.inWorks).toBe(2)
+    })
+
+    it('welcomes bursts again when less is refused than at full load, and after a pause', () => {
+      const gate = open()
+      const inside = enterAll(gate, 8)
+      expect(() => gate.check(['a'])).toThrow(overloaded)
+      for (const each of inside) each.leave()
+      for (let i = 0; i < 20; i++) {
+        time += 60
+        gate.enter(['a']).leave()
+      }
+      expect(enterAll(gate, 8)).toHaveLength(8)
+
+      const other = open()
+      const full = enterAll(other, 8)
+      for (let i = 0; i < 50; i++) expect(() => other.check(['a'])).toThrow(overloaded)
+      for (const each of full) each.leave()
+      time = 2500
+      expect(enterAll(other, 8)).toHaveLength(8)
+    })
   })
 
   it('counts bytes and pixels, and lets a single large one through when nothing else is there', () => {

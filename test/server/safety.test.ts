@@ -58,6 +58,62 @@ describe('overload', () => {
     gate.release()
     expect((await Promise.all([...accepted, other])).map((each) => each.status)).toEqual([200, 200, 200, 200])
   })
+
+  it('refuses in the words of each contract, without asking for the body, and counts and names what it refused', async () => {
+    let gate!: ReturnType<typeof held>
+    service = await startService({ limits: { inWorksPerModel: 1, burstPerModel: 1 } }, (runtime) => {
+      gate = held(runtime)
+      return gate.runtime
+    })
+    const jpeg = await pictureOf('jpeg')
+    const accepted = [CLASSIFIER, DETECTOR].map((model) =>
+      fetch(`${service.url}/v1/models/${model}/predict`, { method: 'POST', body: jpeg }),
+    )
+    await until(() => gate.waiting() === 2)
+    const refusedAt = (path: string) =>
+      new Promise<unknown>((resolve, reject) => {
+        const headers = { 'content-length': 1e6, expect: '100-continue', 'x-request-id': 'mine' }
+        const sent = request({ port: service.port, method: 'POST', path, headers }, async (response) => {
+          let text = ''
+          for await (const chunk of response) text += chunk
+          const { 'retry-after': retry, 'x-request-id': id, connection } = response.headers
+          resolve([response.statusCode, retry, id, connection, Object.keys(JSON.parse(text))])
+        })
+        sent.once('continue', () => reject(new Error(`${path} asked for a body that it refuses`)))
+        sent.once('error', reject).flushHeaders()
+      })
+    const head = [503, '1', 'mine', 'close']
+    expect(await refusedAt(`/v1/models/${CLASSIFIER}/predict?deadlineMs=5`)).toEqual([...head, ['error']])
+    expect(await refusedAt(`/v1/frames?models=${DETECTOR}`)).toEqual([...head, ['error']])
+    expect(await refusedAt(`/v2/models/${CLASSIFIER}/versions/1/infer`)).toEqual([...head, ['error']])
+    expect(await refusedAt('/v1/vision/scene')).toEqual([...head, ['success', 'error', 'code', 'duration']])
+    expect(await refusedAt(`/v1/vision/custom/${DETECTOR}`)).toEqual([
+      ...head,
+      ['success', 'error', 'code', 'duration'],
+    ])
+    const metrics = await (await fetch(`${service.url}/metrics`)).text()
+    expect(metrics).toContain('blockscale_http_refused_total 5')
+    expect(metrics).toContain(
+      'blockscale_http_request_duration_seconds_count{method="POST",route="/v1/frames",status="503"} 1',
+    )
+    gate.release()
+    expect((await Promise.all(accepted)).map((each) => each.status)).toEqual([200, 200])
+    // and asks for the body of what it takes
+    const nodded = await new Promise<unknown>((resolve, reject) => {
+      const path = `/v1/models/${CLASSIFIER}/predict`
+      const headers = { 'content-length': jpeg.length, expect: '100-continue' }
+      const sent = request({ port: service.port, method: 'POST', path, headers }, (response) => {
+        response.resume().once('end', () => resolve(response.statusCode))
+      })
+      sent.once('error', reject).flushHeaders()
+      sent.once('continue', () => {
+        gate.release()
+        sent.end(jpeg)
+        until(() => gate.waiting() === 1).then(gate.release, reject)
+      })
+    })
+    expect(nodded).toBe(200)
+  })
 })
 
 describe('limits', () => {

@@ -61,7 +61,8 @@ export function inferenceRoutes(service: Service): Route[] {
         { type: 'application/octet-stream', schema: { type: 'string', format: 'binary' } },
       ],
       errors: ['MODEL_UNKNOWN', 'TENSOR_INVALID', 'OVERLOADED', 'ENGINE_LOST', 'DEADLINE_EXCEEDED'],
-      before: [countUpload(service, (request) => [String(request.params.model)])],
+      models: (params) => [params.model!],
+      before: [countUpload(service)],
       async handle({ params, request, response }) {
         const since = performance.now()
         const model = modelOf(service, params)

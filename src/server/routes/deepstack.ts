@@ -63,7 +63,8 @@ export function deepstackRoutes(service: Service): Route[] {
       tag: TAG,
       summary: `${command === 'detect' ? 'Objects' : 'Faces'} in a picture`,
       contents: pictureContents,
-      before: readUpload(service, picked(task)),
+      models: picked(task),
+      before: readUpload(service),
       answer: detections,
       errors: ['MODEL_UNKNOWN', 'PICTURE_UNREADABLE', 'OVERLOADED'],
       handle: ({ request, response }) => find(service, request, response, needed(service, task), command),
@@ -77,7 +78,8 @@ export function deepstackRoutes(service: Service): Route[] {
       tag: TAG,
       summary: 'What a picture shows',
       contents: pictureContents,
-      before: readUpload(service, picked('classification')),
+      models: picked('classification'),
+      before: readUpload(service),
       answer: scene,
       errors: ['MODEL_UNKNOWN', 'PICTURE_UNREADABLE', 'OVERLOADED'],
       async handle({ request, response }) {
@@ -98,7 +100,7 @@ export function deepstackRoutes(service: Service): Route[] {
       tag: TAG,
       summary: 'Models that /v1/vision/custom/{model} takes',
       answer: z.object({ success: z.literal(true), models: z.array(z.string()), duration: z.int() }),
-      before: readUpload(service, () => []),
+      before: readUpload(service),
       handle({ request }) {
         checkKey(service, request)
         const models = service.models().filter((each) => each.loaded && isCustom(each))
@@ -112,7 +114,8 @@ export function deepstackRoutes(service: Service): Route[] {
       summary: 'Objects in a picture, by a model of choice',
       params: z.object({ model: modelName }),
       contents: pictureContents,
-      before: readUpload(service, (request) => [String(request.params.model)]),
+      models: (params) => [params.model!],
+      before: readUpload(service),
       answer: detections,
       errors: ['MODEL_UNKNOWN', 'PICTURE_UNREADABLE', 'OVERLOADED'],
       handle({ params, request, response }) {

@@ -101,7 +101,8 @@ export function predictRoutes(service: Service): Route[] {
       params: z.object({ model: modelName }),
       query: z.object({ deadlineMs: deadline }),
       contents: pictureContents,
-      before: readUpload(service, (request) => [String(request.params.model)]),
+      models: (params) => [params.model!],
+      before: readUpload(service),
       answer,
       errors: [
         'MODEL_UNKNOWN',
@@ -128,7 +129,8 @@ export function predictRoutes(service: Service): Route[] {
         deadlineMs: deadline,
       }),
       contents: pictureContents,
-      before: readUpload(service, (request) => modelList(service, String(request.query.models ?? ''))),
+      models: (_params, asked) => modelList(service, asked.get('models') ?? ''),
+      before: readUpload(service),
       answer: frameAnswer,
       errors: ['PICTURE_UNREADABLE', 'PICTURE_TOO_LARGE', 'OVERLOADED'],
       async handle({ query, request, response }) {
