@@ -1,6 +1,11 @@
-/** The clients of the HTTP benchmark, in a process of their own: sends what it is told to and reports times. */
+/**
+ * The clients of the HTTP benchmark, in a process of their own: sends what it is told to and reports times.
+ *
+ * They run on the cores of the service, so they are as light as can be: plain sockets, requests whose bytes are prepared, and of answers
+ * only the status and the length are read.
+ */
 import { readFileSync } from 'node:fs'
-import { Agent, request as httpRequest } from 'node:http'
+import { connect, type Socket } from 'node:net'
 
 interface Rate {
   /** closed loop: so many clients, each sends when it has its answer */
@@ -28,8 +33,6 @@ export interface LoadReport {
   readonly refusedMs: readonly number[]
 }
 
-const agent = new Agent({ keepAlive: true, maxSockets: 256 })
-
 interface Body {
   readonly bytes: Buffer
   readonly headers: Record<string, string>
@@ -56,17 +59,77 @@ function bodyOf(load: LoadRequest): Body {
   return { bytes: Buffer.concat([head, Buffer.alloc(size)]), headers }
 }
 
-function send(url: string, { bytes, headers }: Body): Promise<number> {
-  return new Promise((resolve) => {
-    const request = httpRequest(url, { method: 'POST', agent, headers: { ...headers, 'content-length': bytes.length } })
-    request.on('response', (response) => {
-      response.resume()
-      response.on('end', () => resolve(response.statusCode ?? 0))
-      response.on('error', () => resolve(0))
-    })
-    request.on('error', () => resolve(0))
-    request.end(bytes)
+/** A whole request as it goes over the wire. */
+function requestOf({ pathname, search, host }: URL, { bytes, headers }: Body): Buffer {
+  const lines = Object.entries({ host, ...headers, 'content-length': String(bytes.length) })
+    .map(([name, value]) => `${name}: ${value}\r\n`)
+    .join('')
+  return Buffer.concat([Buffer.from(`POST ${pathname}${search} HTTP/1.1\r\n${lines}\r\n`), bytes])
+}
+
+/** A connection that is kept, with one request on it at a time. */
+interface Client {
+  readonly isOpen: boolean
+  /** @returns the status of the answer once all of it is there; 0 when the connection broke */
+  send(request: Buffer): Promise<number>
+}
+
+function connectTo(url: URL, scratch: Buffer): Client {
+  let settle: (status: number) => void = () => {}
+  let status = 0
+  let head = ''
+  let missing = -1
+  const take = (length: number): boolean => {
+    if (missing < 0) {
+      head += scratch.toString('latin1', 0, length)
+      const end = head.indexOf('\r\n\r\n')
+      if (end < 0) return true
+      status = Number(head.slice(9, 12))
+      missing =
+        Number(/\r\ncontent-length: *(\d+)/i.exec(head.slice(0, end))?.[1] ?? Number.NaN) + end + 4 - head.length
+      if (Number.isNaN(missing)) throw new Error(`an answer does not tell its length: ${head.slice(0, end)}`)
+      head = ''
+    } else missing -= length
+    if (missing > 0) return true
+    missing = -1
+    settle(status)
+    return true
+  }
+  const socket: Socket = connect({
+    host: url.hostname,
+    port: Number(url.port),
+    noDelay: true,
+    onread: { buffer: scratch, callback: take },
   })
+  socket.on('error', () => {})
+  socket.on('close', () => settle(0))
+  return {
+    get isOpen() {
+      return !socket.destroyed
+    },
+    send(request) {
+      return new Promise((resolve) => {
+        settle = resolve
+        if (socket.destroyed) return resolve(0)
+        socket.write(request)
+      })
+    },
+  }
+}
+
+/** Reads are taken one after the other, so all connections share where they are read to. */
+const scratch = Buffer.allocUnsafeSlow(1 << 20)
+const idle = new Map<string, Client[]>()
+
+async function send(url: URL, request: Buffer): Promise<number> {
+  const waiting = idle.get(url.host) ?? []
+  idle.set(url.host, waiting)
+  let client = waiting.pop()
+  while (client && !client.isOpen) client = waiting.pop()
+  client ??= connectTo(url, scratch)
+  const status = await client.send(request)
+  if (client.isOpen) waiting.push(client)
+  return status
 }
 
 async function work(load: LoadRequest): Promise<LoadReport> {
@@ -74,11 +137,15 @@ async function work(load: LoadRequest): Promise<LoadReport> {
   const latenciesMs: number[] = []
   const refusedMs: number[] = []
   let failed = 0
-  const urls = typeof load.url === 'string' ? [load.url] : load.url
+  const targets = [load.url].flat().map((text) => {
+    const url = new URL(text)
+    return { url, request: requestOf(url, body) }
+  })
   let next = 0
   const one = async (): Promise<void> => {
+    const { url, request } = targets[next++ % targets.length]!
     const since = performance.now()
-    const status = await send(urls[next++ % urls.length]!, body)
+    const status = await send(url, request)
     const ms = performance.now() - since
     if (status === 200) latenciesMs.push(ms)
     else if (status === 503) refusedMs.push(ms)
