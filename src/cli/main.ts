@@ -1,4 +1,6 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S MALLOC_MMAP_THRESHOLD_=131072 node
+// From the first large piece that is freed on, glibc would keep pieces of that size for later, each thread up to 64 MB. Naming the threshold
+// keeps it where it starts: what a block took that was swapped out or streamed goes back to the system.
 import { run } from './run.ts'
 
 const interrupt = new AbortController()
