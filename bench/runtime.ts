@@ -310,7 +310,7 @@ try {
       cpSync(zoo, join(folder, 'zoo'), { recursive: true })
       await show(coldRuntime(join(folder, 'zoo'), zooModels[0]!, picture))
     }
-    if (wants('streaming')) await show(stream(zoo, 'mobilenetv2'))
+    if (wants('streaming')) await show(await stream(zoo, 'mobilenetv2'))
     if (wants('trace')) for (const row of await trace(zoo, zooModels)) await show(row)
   } else console.log('streaming, trace and cold-runtime are left out: $BLOCKSCALE_ZOO is not set')
   if (wants('load')) for (const row of await load(folder, models.slice(0, 3))) await show(row)

@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { appendFile } from 'node:fs/promises'
 import { inCall } from './parking.ts'
-import { openSession, openSessionNow, type Session, type Tensors } from './session.ts'
+import { openSession, openSessionNow, type Session, type SessionOptions, type Tensors } from './session.ts'
 
 /** After the graph in a file, where ONNX Runtime looks at nothing. */
 const MARK = Buffer.from('\nused as mapped')
@@ -44,12 +44,15 @@ export function quickest(sessions: readonly Session[], feeds: Tensors): number[]
   return times.map((each) => Math.min(...each))
 }
 
+type Keeping = Pick<SessionOptions, 'keepsMemory' | 'prepacking'>
+
 /** Maps a compiled `.ort` file in the way in which it is to be used. @throws BlockscaleError MODEL_UNSUPPORTED */
-export const openCompiled = (path: string): Promise<Session> => inCall(async () => openCompiledNow(path))
+export const openCompiled = (path: string, keeping: Keeping = {}): Promise<Session> =>
+  inCall(async () => openCompiledNow(path, keeping))
 
 /** The same at once, in the threads that may call `runNow`. What was compiled is optimised already: doing it again would only cost time. */
-export const openCompiledNow = (path: string): Session =>
-  openSessionNow(path, { memoryMapped: true, optimization: 'disabled', prepacking: !isMarked(path) })
+export const openCompiledNow = (path: string, keeping: Keeping = {}): Session =>
+  openSessionNow(path, { memoryMapped: true, optimization: 'disabled', prepacking: !isMarked(path), ...keeping })
 
 function isMarked(path: string): boolean {
   let file: number

@@ -2,7 +2,9 @@ import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import { allocate, elementCount, type Tensor } from '../tensor/index.ts'
 import { openCompiled } from './compiled.ts'
+import { discard } from './discard.ts'
 import { type EngineAnswer, type EngineCall, sharedNow, transferable } from './messages.ts'
+import { readAhead } from './read-ahead.ts'
 import { fromOrt, openSession, type Session, type Tensors } from './session.ts'
 import { Streamed } from './streamed.ts'
 
@@ -15,6 +17,8 @@ const port = parentPort!
 interface Loaded {
   /** mapped already, or to be mapped for each run */
   readonly from: Session | Streamed
+  /** what it takes of a window while it runs */
+  readonly windowBytes: number
   /** outputs that only later blocks read, of the last run: written again by the next one with inputs of the same shapes */
   kept: { shapes: string; tensors: Record<string, Tensor> }
 }
@@ -56,9 +60,13 @@ async function handle(message: Exclude<EngineCall, { kind: 'cancel' | 'stop' }>)
     switch (message.kind) {
       case 'load':
         if (!sessions.has(message.key)) {
-          const { path, streaming } = message
-          const from = streaming ? new Streamed(path, streaming) : await open(path)
-          sessions.set(message.key, { from, kept: { shapes: '', tensors: {} } })
+          const { path, windowed } = message
+          const from = windowed?.passing ? new Streamed(path, windowed.passing) : await open(path, !windowed)
+          sessions.set(message.key, {
+            from,
+            windowBytes: windowed?.memoryBytes ?? 0,
+            kept: { shapes: '', tensors: {} },
+          })
           programs.clear()
         }
         return { kind: 'loaded', call, ms: sharedNow() - started }
@@ -81,11 +89,14 @@ async function handle(message: Exclude<EngineCall, { kind: 'cancel' | 'stop' }>)
   throw new Error(`an engine was asked something that it does not know: ${JSON.stringify(message)}`)
 }
 
-const open = (path: string): Promise<Session> => (path.endsWith('.ort') ? openCompiled(path) : openSession(path))
+const open = (path: string, keepsMemory: boolean): Promise<Session> =>
+  path.endsWith('.ort') ? openCompiled(path, { keepsMemory }) : openSession(path, { keepsMemory })
 
 async function letGo(loaded: Loaded | undefined): Promise<void> {
-  if (loaded?.from instanceof Streamed) loaded.from.close()
-  else await loaded?.from.release()
+  if (!loaded) return
+  if (loaded.from instanceof Streamed) loaded.from.close()
+  else await loaded.from.release()
+  discard(loaded.kept.tensors)
 }
 
 function loadedOf(key: string): Loaded {
@@ -103,15 +114,22 @@ interface Step {
   readonly inner: readonly string[]
   /** values that no later step reads */
   readonly done: readonly string[]
-  /** of a step that is streamed: the one that is streamed next, in this run or in the next one */
-  readonly ahead?: Streamed | undefined
 }
 
-/** Chains that were run lately, by their keys and outputs; forgotten when a session comes or goes. */
-const programs = new Map<string, readonly Step[]>()
+/** What is to be in memory of the files that come next, in the order in which they come. */
+type Ahead = readonly { readonly file: Streamed; readonly bytes: number }[]
 
-function programOf(chain: readonly string[], outputs: readonly string[]): readonly Step[] {
-  const name = [...chain, '', ...outputs].join(' ')
+interface Program {
+  readonly steps: readonly Step[]
+  /** while each step runs, and at the end between two runs; empty where nothing is to be read ahead */
+  readonly ahead: readonly Ahead[]
+}
+
+/** Chains that were run lately, by their keys, outputs and window; forgotten when a session comes or goes. */
+const programs = new Map<string, Program>()
+
+function programOf(chain: readonly string[], outputs: readonly string[], windowBytes: number | undefined): Program {
+  const name = [...chain, windowBytes, ...outputs].join(' ')
   const known = programs.get(name)
   if (known) return known
   const wanted = new Set(outputs)
@@ -120,7 +138,6 @@ function programOf(chain: readonly string[], outputs: readonly string[]): readon
   sessionsOf.forEach(({ from }, step) => {
     for (const input of from.inputs) lastUse.set(input, step)
   })
-  const streamed = sessionsOf.flatMap(({ from }) => (from instanceof Streamed ? [from] : []))
   const steps = sessionsOf.map((loaded, step): Step => {
     const { from } = loaded
     const needed = from.outputs.filter((each) => wanted.has(each) || (lastUse.get(each) ?? -1) > step)
@@ -129,11 +146,17 @@ function programOf(chain: readonly string[], outputs: readonly string[]): readon
       needed,
       inner: needed.filter((each) => !wanted.has(each)),
       done: from.inputs.filter((each) => lastUse.get(each) === step && !wanted.has(each)),
-      ...(from instanceof Streamed ? { ahead: streamed[(streamed.indexOf(from) + 1) % streamed.length] } : {}),
     }
   })
-  programs.set(name, steps)
-  return steps
+  const program = { steps, ahead: windowBytes === undefined ? [] : aheadOf(sessionsOf, windowBytes) }
+  programs.set(name, program)
+  return program
+}
+
+function aheadOf(chain: readonly Loaded[], windowBytes: number): Ahead[] {
+  const files = chain.map(({ from }) => (from instanceof Streamed ? from : undefined))
+  const steps = chain.map((each, i) => ({ memoryBytes: each.windowBytes, passingBytes: files[i]?.fileBytes ?? 0 }))
+  return readAhead(steps, windowBytes).map((ahead) => ahead.map(({ step, bytes }) => ({ file: files[step]!, bytes })))
 }
 
 /**
@@ -147,7 +170,8 @@ function run(
 ): { outputs: Tensors; stepMs: number[] } {
   const values = new Map<string, Tensor>(Object.entries(message.feeds))
   const stepMs: number[] = []
-  for (const step of programOf(message.chain, message.outputs)) {
+  const { steps, ahead } = programOf(message.chain, message.outputs, message.windowBytes)
+  for (const [i, step] of steps.entries()) {
     const { loaded, needed, done } = step
     const started = sharedNow()
     stopIfUnwanted(message, started)
@@ -158,7 +182,7 @@ function run(
       feeds[name] = value
     }
     if (needed.length > 0) {
-      for (const [name, value] of Object.entries(runStep(step, feeds, message.windowBytes))) {
+      for (const [name, value] of Object.entries(runStep(step, feeds, ahead[i]))) {
         values.set(name, value)
         seen(name, value)
       }
@@ -166,27 +190,37 @@ function run(
     for (const name of done) values.delete(name)
     stepMs.push(sharedNow() - started)
   }
+  read(ahead[steps.length])
   const outputs: Record<string, Tensor> = {}
   for (const name of message.outputs) {
     const value = values.get(name)
     if (!value) throw new BlockscaleError('TENSOR_INVALID', `the model has no output ${name}`)
     outputs[name] = fromOrt(value)
   }
+  // A value that is asked for may be one that was given.
+  const given = Object.entries(message.feeds).filter(([name]) => !message.outputs.includes(name))
+  discard(Object.fromEntries(given))
   return { outputs, stepMs }
 }
 
-/** Runs a block; one that is streamed is mapped before and let go after it, and the next one is read while it runs. */
-function runStep({ loaded, needed, inner, ahead }: Step, feeds: Tensors, windowBytes?: number): Tensors {
+/** Runs a block while those that come next are read; one that is streamed is mapped before it and let go after it. */
+function runStep({ loaded, needed, inner }: Step, feeds: Tensors, ahead: Ahead | undefined): Tensors {
   const { from } = loaded
-  if (!(from instanceof Streamed)) return runInto(loaded, from, feeds, needed, inner)
+  if (!(from instanceof Streamed)) {
+    read(ahead)
+    return runInto(loaded, from, feeds, needed, inner)
+  }
   const session = from.open()
   try {
-    if (windowBytes !== undefined && ahead !== from) ahead?.readAhead(windowBytes - from.memoryBytes)
+    read(ahead)
     return runInto(loaded, session, feeds, needed, inner)
   } finally {
     session.releaseNow()
-    if (windowBytes !== undefined) ahead?.readAhead(windowBytes)
   }
+}
+
+function read(ahead: Ahead = []): void {
+  for (const { file, bytes } of ahead) file.readAhead(bytes)
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { Worker } from 'node:worker_threads'
 import { BlockscaleError, type Log, silentLog, startWorker } from '../base/index.ts'
-import { type EngineAnswer, type EngineCall, type PortFact, type Streaming, transferable } from './messages.ts'
+import { type EngineAnswer, type EngineCall, type PortFact, transferable, type Windowed } from './messages.ts'
 import type { Tensors } from './session.ts'
 
 export interface EngineOptions {
@@ -28,7 +28,7 @@ export interface EngineRun {
   readonly chain: readonly string[]
   readonly feeds: Tensors
   readonly outputs: readonly string[]
-  /** what streamed sessions may take together with what is read ahead of them; nothing is read ahead unless given */
+  /** what the sessions may take while they run, together with what is read ahead of them; nothing is read ahead unless given */
   readonly windowBytes?: number | undefined
   readonly deadline?: number | undefined
   readonly signal?: AbortSignal | undefined
@@ -57,7 +57,7 @@ interface Pending {
 
 interface Held {
   readonly path: string
-  readonly streaming: Streaming | undefined
+  readonly windowed: Windowed | undefined
   holders: number
   loaded: Promise<number>
   /** a thread that took the place of another one could not load it */
@@ -113,20 +113,20 @@ export class Engine {
   /**
    * Loads a file, or shares it when `key` is loaded already. `.ort` files are mapped.
    *
-   * @param streaming for a session that is not to stay: its file is mapped for each run, and read ahead while what comes before it runs
+   * @param windowed for a session of a chain that shares a window of memory
    */
-  async hold(key: string, path: string, streaming?: Streaming): Promise<SessionHold> {
+  async hold(key: string, path: string, windowed?: Windowed): Promise<SessionHold> {
     this.#refuseWhenClosed()
     let held = this.#held.get(key)
     const shared = held !== undefined && !held.isMissing
     if (!held || held.isMissing) {
-      const loaded = this.#call({ kind: 'load', call: 0, key, path, streaming }).then((answer) =>
+      const loaded = this.#call({ kind: 'load', call: 0, key, path, windowed }).then((answer) =>
         answer.kind === 'loaded' ? answer.ms : 0,
       )
       // Others may hold it as well.
       if (held) Object.assign(held, { loaded, isMissing: false })
       else {
-        held = { path, streaming, holders: 0, loaded, isMissing: false }
+        held = { path, windowed, holders: 0, loaded, isMissing: false }
         this.#held.set(key, held)
       }
     }
@@ -288,8 +288,8 @@ export class Engine {
     const missing: string[] = []
     const loads = [...this.#held].map(([key, held]) => {
       if (beingLoaded.has(key)) return undefined
-      const { path, streaming } = held
-      return this.#call({ kind: 'load', call: 0, key, path, streaming }).catch((error: BlockscaleError) => {
+      const { path, windowed } = held
+      return this.#call({ kind: 'load', call: 0, key, path, windowed }).catch((error: BlockscaleError) => {
         this.#log.error({ key, message: error.message }, 'a block could not be loaded again')
         held.isMissing = true
         missing.push(key)

@@ -1,5 +1,6 @@
 export * from './compiled.ts'
 export * from './engine.ts'
-export { type PortFact, type Streaming, sharedNow } from './messages.ts'
+export { type PortFact, sharedNow, type Windowed } from './messages.ts'
 export { openParking, type Parking, parkOn } from './parking.ts'
+export { readAhead } from './read-ahead.ts'
 export * from './session.ts'

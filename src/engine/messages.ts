@@ -9,12 +9,15 @@ export interface PortFact {
   readonly dims: readonly (number | null)[]
 }
 
-/** A file that is mapped anew for each run and let go after it: what cannot be asked of it while it is not mapped. */
-export interface Streaming {
-  readonly inputs: readonly string[]
-  readonly outputs: readonly string[]
-  /** what it takes while it is mapped and runs */
+/**
+ * How a file is held that shares a window of memory with the others of its chain: between two runs it keeps nothing of what it takes
+ * while it runs.
+ */
+export interface Windowed {
+  /** what it takes while it runs, beside what stays loaded */
   readonly memoryBytes: number
+  /** where the file does not stay loaded but is mapped anew for each run: what cannot be asked of it while it is not */
+  readonly passing?: { readonly inputs: readonly string[]; readonly outputs: readonly string[] } | undefined
 }
 
 /** What an engine is asked. Calls are handled one after another; `cancel` is looked at between two blocks. */
@@ -24,8 +27,8 @@ export type EngineCall =
       readonly call: number
       readonly key: string
       readonly path: string
-      /** nothing for a session that stays */
-      readonly streaming?: Streaming | undefined
+      /** nothing for a session that keeps its memory to itself */
+      readonly windowed?: Windowed | undefined
     }
   | { readonly kind: 'release'; readonly call: number; readonly key: string }
   | {
@@ -44,7 +47,7 @@ export type EngineCall =
       readonly outputs: readonly string[]
       /** time of `sharedNow` after which no further block is started */
       readonly deadline?: number | undefined
-      /** what streamed sessions may take together with what is read ahead of them; nothing is read ahead unless given */
+      /** what the sessions may take while they run, together with what is read ahead of them; nothing is read ahead unless given */
       readonly windowBytes?: number | undefined
       /** whether a `cancel` may come, so that it is worth looking for between two blocks */
       readonly cancellable?: boolean | undefined

@@ -17,6 +17,11 @@ export interface SessionOptions {
   readonly memoryMapped?: boolean
   /** whether weights are copied into the order in which kernels read them; they are unless told otherwise */
   readonly prepacking?: boolean
+  /**
+   * Whether the memory of a run is kept for the next one; it is unless told otherwise. ONNX Runtime keeps up to twice of what it needed,
+   * each session for itself. Where each run takes it anew and gives it back, the sessions of a thread share it, and runs are a little slower.
+   */
+  readonly keepsMemory?: boolean
 }
 
 /** A loaded graph. Runs block the calling thread, so services keep sessions in worker threads. */
@@ -59,6 +64,8 @@ export function openSessionNow(model: Uint8Array | string, options: SessionOptio
     interOpNumThreads: 1,
     executionMode: 'sequential',
     logSeverityLevel: 4,
+    // The pattern would be one piece of memory for all values of a run, also for those that never live at the same time.
+    ...(options.keepsMemory === false ? { enableCpuMemArena: false, enableMemPattern: false } : {}),
     ...(options.saveOptimizedTo ? { optimizedModelFilePath: options.saveOptimizedTo } : {}),
     extra: {
       session: {

@@ -1,6 +1,6 @@
 import { closeSync, existsSync, fstatSync, openSync, read } from 'node:fs'
 import { openCompiledNow } from './compiled.ts'
-import type { Streaming } from './messages.ts'
+import type { Windowed } from './messages.ts'
 import type { Session } from './session.ts'
 
 /** Of one read; several are under way at once. All write to the same place, since only the system's cache is to be filled. */
@@ -12,21 +12,19 @@ const scratch = new Uint8Array(CHUNK_BYTES)
  *
  * The file stays open, so that it can be mapped again also after its name was removed from the device cache.
  */
-export class Streamed implements Streaming {
+export class Streamed {
   readonly inputs: readonly string[]
   readonly outputs: readonly string[]
-  readonly memoryBytes: number
+  readonly fileBytes: number
   readonly #file: number
   readonly #path: string
-  readonly #fileBytes: number
   #aheadBytes = 0
 
-  constructor(path: string, { inputs, outputs, memoryBytes }: Streaming) {
+  constructor(path: string, { inputs, outputs }: NonNullable<Windowed['passing']>) {
     this.inputs = inputs
     this.outputs = outputs
-    this.memoryBytes = memoryBytes
     this.#file = openSync(path, 'r')
-    this.#fileBytes = fstatSync(this.#file).size
+    this.fileBytes = fstatSync(this.#file).size
     const open = `/proc/self/fd/${this.#file}`
     this.#path = existsSync(open) ? open : path
   }
@@ -37,7 +35,7 @@ export class Streamed implements Streaming {
    * Returns at once; threads of their own read while this one runs what comes before.
    */
   readAhead(bytes: number): void {
-    const end = Math.min(bytes, this.#fileBytes)
+    const end = Math.min(bytes, this.fileBytes)
     for (let at = this.#aheadBytes; at < end; at += CHUNK_BYTES) {
       // What cannot be read now fails when it is mapped, and is told then.
       read(this.#file, scratch, 0, Math.min(CHUNK_BYTES, end - at), at, () => {})
@@ -48,7 +46,8 @@ export class Streamed implements Streaming {
   /** @throws BlockscaleError MODEL_UNSUPPORTED */
   open(): Session {
     this.#aheadBytes = 0
-    return openCompiledNow(this.#path)
+    // For a single run a copy of the weights takes longer to make than it saves, and memory beside.
+    return openCompiledNow(this.#path, { keepsMemory: false, prepacking: false })
   }
 
   close(): void {

@@ -22,6 +22,8 @@ export interface DescendantProfile {
   readonly latencyMs: number
   /** anonymous and mapped together */
   readonly memoryBytes: number
+  /** of these, what no file backs */
+  readonly anonymousBytes: number
   readonly loadMs: number
 }
 

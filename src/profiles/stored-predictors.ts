@@ -82,6 +82,7 @@ export function predictors(store: ProfileStore, manifest: Manifest, device: stri
 export const costsOf = ({ latencyP50Ms, anonymousBytes, mappedBytes, loadMs }: Measurement) => ({
   latencyMs: latencyP50Ms,
   memoryBytes: anonymousBytes + mappedBytes,
+  anonymousBytes,
   loadMs,
 })
 

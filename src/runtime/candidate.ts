@@ -3,7 +3,7 @@ import type { PlannedModel, ProblemModel } from '../optimizer/index.ts'
 import { type Predictor, problemModel, type SizedPredictor } from '../profiles/index.ts'
 import type { Choices, Manifest } from '../zoo/index.ts'
 import type { Current } from './place.ts'
-import { choiceOf, type StreamCost, streamed, streamedLatency } from './streaming.ts'
+import { choiceOf, type StreamCost, streamed, streamedLatency, windowBytesOf } from './streaming.ts'
 import type { ChosenDescendant } from './unit-files.ts'
 import type { ModelWish } from './wishes.ts'
 
@@ -33,7 +33,7 @@ export interface Candidate {
 
 /** @throws BlockscaleError ZOO_DAMAGED when no descendant of a block is whole */
 export function candidate(profiled: Profiled, options: CandidateOptions): Candidate {
-  const { sizes } = profiled
+  const { manifest, sizes } = profiled
   const { problem, variants } = asProblem(profiled, options)
   const variantOf = ({ variant = '' }: PlannedModel) => {
     const { size, windowBytes } = variants?.get(variant) ?? { size: variant }
@@ -51,7 +51,6 @@ export function candidate(profiled: Profiled, options: CandidateOptions): Candid
       const choices = Object.fromEntries(named.map(({ block, descendant }) => [block, descendant])) as Choices
       const quality = predictor.quality(choices)
       const { variant: _, ...rest } = found
-      const isStreamed = windowBytes !== undefined && named.some((choice) => choice.streamed)
       return {
         ...rest,
         // What is inside a window is no one else's business.
@@ -61,26 +60,33 @@ export function candidate(profiled: Profiled, options: CandidateOptions): Candid
         predicted: {
           quality: quality.value,
           qualityLow: quality.low,
-          latencyMs: isStreamed
-            ? latencyThrough(profiled, predictor, named, windowBytes, options.bytesPerMs!)
-            : predictor.latency(choices).value,
+          latencyMs:
+            windowBytes === undefined
+              ? predictor.latency(choices).value
+              : latencyThrough(profiled, predictor, named, windowBytes, options.bytesPerMs!),
           memoryBytes: found.predicted.memoryBytes,
         },
-        ...(isStreamed ? { streaming: { windowBytes, readBytesPerSecond: 1000 * options.bytesPerMs! } } : {}),
+        ...(windowBytes === undefined
+          ? {}
+          : { streaming: { windowBytes, readBytesPerSecond: 1000 * options.bytesPerMs! } }),
       }
     },
     chosen(found) {
-      const { windowBytes = 0, predictor } = variantOf(found)
-      const streams = found.choices.filter((each) => choiceOf(each).streamed).length
-      return found.choices.map((each, i) => {
-        const { block, descendant, streamed: isStreamed } = choiceOf(each)
-        if (isStreamed) {
-          const loadedBytes = memoryWhile(predictor, block, descendant)
-          return { block, descendant, memoryBytes: windowBytes / streams, streamed: { loadedBytes } }
+      const { windowBytes, predictor } = variantOf(found)
+      const costs = costsOf(manifest, predictor)
+      const share = (windowBytes ?? 0) / found.choices.length
+      return found.choices.map((each, i): ChosenDescendant => {
+        const { block, descendant, streamed: isStreamed = false } = choiceOf(each)
+        const memoryBytes = memoryOf(found, block, each.descendant)
+        if (windowBytes === undefined) return { block, descendant, memoryBytes }
+        const cost = costs.get(`${block}/${descendant}`)!
+        return {
+          block,
+          descendant,
+          // The solver has the window on the account of the first block; blocks come and go one by one, so each has a part of it.
+          memoryBytes: memoryBytes - (i === 0 ? windowBytes : 0) + share,
+          window: { bytes: windowBytesOf({ ...cost, streamed: isStreamed }), isPassing: isStreamed },
         }
-        // The window is on the account of the streamed blocks, where there are any.
-        const constant = i === 0 && streams > 0 ? windowBytes : 0
-        return { block, descendant, memoryBytes: memoryOf(found, block, each.descendant) - constant }
       })
     },
   }
@@ -142,15 +148,12 @@ function costsOf(manifest: Manifest, predictor: Predictor): Map<string, StreamCo
     ),
   )
   return new Map(
-    predictor.descendants.map(({ block, descendant, latencyMs, loadMs, memoryBytes }) => {
+    predictor.descendants.map(({ block, descendant, latencyMs, loadMs, memoryBytes, anonymousBytes }) => {
       const name = `${block}/${descendant}`
-      return [name, { latencyMs, loadMs, memoryBytes, fileBytes: files.get(name) ?? 0 }]
+      return [name, { latencyMs, loadMs, memoryBytes, anonymousBytes, fileBytes: files.get(name) ?? 0 }]
     }),
   )
 }
-
-const memoryWhile = ({ descendants }: Predictor, block: string, descendant: string): number =>
-  descendants.find((each) => each.block === block && each.descendant === descendant)?.memoryBytes ?? 0
 
 function latencyThrough(
   { manifest }: Profiled,

@@ -47,7 +47,7 @@ type PlannedWhole = Planned & { readonly drafts: readonly Target[] }
 /** What streams now, so that a plan that stays the same loads nothing. */
 function streamOf({ windowBytes, chain }: Target): Current['stream'] {
   if (windowBytes === undefined) return undefined
-  return { windowBytes, blocks: chain.filter(({ streamed }) => streamed).map(({ block }) => block) }
+  return { windowBytes, blocks: chain.filter(({ window }) => window?.isPassing).map(({ block }) => block) }
 }
 
 const NOTHING: Plan = { status: 'optimal', solveMs: 0, models: [], binding: [] }
@@ -287,7 +287,8 @@ export class Deploying {
       read_bytes_per_second: streaming.readBytesPerSecond,
       predicted_latency_ms: predicted.latencyMs,
     }
-    const reason = `${model} does not fit as a whole: ${blocks.join(', ')} are streamed (${why})`
+    const how = blocks.length > 0 ? `${blocks.join(', ')} are streamed` : 'its blocks run one by one in the same memory'
+    const reason = `${model} does not fit as a whole: ${how} (${why})`
     this.#options.records.decision({ at: this.#now(), action: 'stream', why: reason, readings }, id)
   }
 
@@ -306,7 +307,7 @@ export class Deploying {
           inputs: modelInputs(manifest, size),
           outputs: modelOutputs(manifest, size),
           chain,
-          // What streams has no room for the whole in one piece.
+          // What runs in a window has no room for the whole in one piece.
           ...(streaming
             ? { windowBytes: streaming.windowBytes }
             : { fused: await this.#options.files.fused(manifest, chain, size) }),

@@ -1,5 +1,5 @@
 import { BlockscaleError } from '../base/index.ts'
-import type { Engine, PortFact, SessionHold, Shapes, Streaming } from '../engine/index.ts'
+import type { Engine, PortFact, SessionHold, Shapes, Windowed } from '../engine/index.ts'
 import type { Unit } from './unit.ts'
 
 /** A loaded unit and the right to use it on one engine. */
@@ -66,7 +66,7 @@ export class Residents {
   /**
    * Loads a unit or shares it, and runs it on zeros the first time, if its border is known. When that fails nothing stays loaded.
    *
-   * One that is streamed is not run yet: the memory in which it may is only had once all that share it were acquired.
+   * One that runs in a window is not run yet: that memory is only had once all that share it were acquired.
    */
   async acquire(core: number, unit: Unit): Promise<Resident> {
     const engine = this.#engines[core]
@@ -74,10 +74,10 @@ export class Residents {
     this.#count(core, unit)
     let resident: Resident | undefined
     try {
-      resident = { unit, core, hold: await engine.hold(unit.key, unit.path, streamingOf(unit)) }
+      resident = { unit, core, hold: await engine.hold(unit.key, unit.path, windowedOf(unit)) }
       const { loadMs } = resident.hold
       if (loadMs > 0) this.#busy(loadMs, unit.fileBytes)
-      if (isKnown(unit.inputs) && !unit.streamed) await this.check(core, [unit], unit.inputs, unit.outputs)
+      if (isKnown(unit.inputs) && !unit.window) await this.check(core, [unit], unit.inputs, unit.outputs)
       return resident
     } catch (error) {
       if (resident) await this.release(resident)
@@ -150,11 +150,12 @@ export class Residents {
 
 const slot = (core: number, key: string): string => `${core}/${key}`
 
-const streamingOf = ({ streamed, inputs, outputs }: Unit): Streaming | undefined =>
-  streamed && {
-    inputs: inputs.map(({ name }) => name),
-    outputs: outputs.map(({ name }) => name),
-    memoryBytes: streamed.loadedBytes,
+const windowedOf = ({ window, inputs, outputs }: Unit): Windowed | undefined =>
+  window && {
+    memoryBytes: window.bytes,
+    ...(window.isPassing
+      ? { passing: { inputs: inputs.map(({ name }) => name), outputs: outputs.map(({ name }) => name) } }
+      : {}),
   }
 
 /** Whether all sizes are known, so that zeros can be made. */

@@ -142,12 +142,12 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     return {
       model: target.model,
       inputSize: target.inputSize,
-      blocks: target.chain.map(({ block, descendant, kind, fileBytes, streamed }) => ({
+      blocks: target.chain.map(({ block, descendant, kind, fileBytes, window }) => ({
         id: block,
         descendant,
         kind,
         bytes: files.get(`${block}/${descendant}`) ?? fileBytes,
-        ...(streamed ? { streamed: true } : {}),
+        ...(window?.isPassing ? { streamed: true } : {}),
       })),
       gear,
       core: target.core,

@@ -45,11 +45,11 @@ export function acquire(stage: Stage, target: Target, unit: Unit): Promise<Resid
 
 /**
  * Runs a chain on zeros where blocks could not be checked one by one, because the shapes at their borders were not known at this input
- * size. They are from then on. Those that are streamed are checked here, each by itself.
+ * size. They are from then on. Those that share a window of memory are checked here, each by itself.
  */
 export async function checkWhole(stage: Stage, target: Target, units: readonly Unit[]): Promise<void> {
   for (const unit of units.map((each) => completed(stage, target, each))) {
-    if (unit.streamed && isKnown(unit.inputs)) {
+    if (unit.window && isKnown(unit.inputs)) {
       await stage.residents.check(target.core, [unit], unit.inputs, unit.outputs)
     }
   }

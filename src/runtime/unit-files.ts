@@ -15,7 +15,7 @@ import type { BlockedBorders } from './blocked-layout.ts'
 import type { Builder } from './builder.ts'
 import { DescendantDamaged } from './damage.ts'
 import { bordersOf, eligibleValues, type Layout, PLAIN, readLayout, unitFile } from './layout.ts'
-import { choicesOf, type Unit } from './unit.ts'
+import { choicesOf, type InWindow, type Unit } from './unit.ts'
 
 type Size = readonly [number, number]
 
@@ -36,8 +36,7 @@ export interface ChosenDescendant {
   readonly block: string
   readonly descendant: string
   readonly memoryBytes: number
-  /** where it does not stay loaded: what it takes while it runs; `memoryBytes` is then its share of the model's window */
-  readonly streamed?: { readonly loadedBytes: number } | undefined
+  readonly window?: InWindow | undefined
 }
 
 /**
@@ -73,14 +72,14 @@ export class UnitFiles {
         const base = isBaseSize(manifest, size)
         const { sha256: key } = unitFile(descendant.file, borders)
         return {
-          key: choice?.streamed ? `${key} streamed ${choice.memoryBytes}` : key,
+          key: choice?.window ? `${key} ${heldAs(choice)}` : key,
           block: block.id,
           descendant: descendant.id,
           kind: descendant.kind,
           path,
           fileBytes: bytes,
           memoryBytes: choice?.memoryBytes ?? bytes,
-          ...(choice?.streamed ? { streamed: choice.streamed } : {}),
+          ...(choice?.window ? { window: choice.window } : {}),
           inputs: block.inputs.map((value) => portOf(value, base)),
           outputs: block.outputs.map((value) => portOf(value, base)),
         }
@@ -300,6 +299,10 @@ function fusedFile(manifest: Manifest, chain: readonly Unit[], polish: Polish | 
   const ends = [...manifest.inputs, ...manifest.outputs].map(({ name }) => name).join('\n')
   return { path: '', bytes: 0, sha256: sha256(`fused 1\n${files}\n${ends}`) }
 }
+
+/** The same file, held in another way, is another unit. */
+const heldAs = ({ memoryBytes, window }: ChosenDescendant): string =>
+  `${window?.isPassing ? 'streamed' : 'loaded'} ${Math.round(memoryBytes)} ${window?.bytes}`
 
 const isBaseSize = ({ sizes }: Manifest, size: Size): boolean => (sizes[0] ?? size).join() === size.join()
 

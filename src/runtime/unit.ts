@@ -12,15 +12,22 @@ export interface Unit {
   readonly path: string
   /** bytes of that file */
   readonly fileBytes: number
-  /** measured need of memory while it is loaded, mapped and anonymous; of one that is streamed, its share of the model's window */
+  /** measured need of memory while it is loaded, mapped and anonymous; with its share of the model's window, where there is one */
   readonly memoryBytes: number
-  /** where it is mapped for each run in place of staying loaded: what it takes meanwhile */
-  readonly streamed?: { readonly loadedBytes: number } | undefined
+  /** where the blocks of its model share a window of memory */
+  readonly window?: InWindow | undefined
   /** its border, at the input size in force; sizes inside a model are not known for every input size */
   readonly inputs: readonly PortFact[]
   readonly outputs: readonly PortFact[]
   /** whether it holds weights that were made for exactly this choice */
   readonly polished?: boolean
+}
+
+export interface InWindow {
+  /** what it takes of the window while it runs */
+  readonly bytes: number
+  /** whether it is mapped for each run in place of staying loaded */
+  readonly isPassing: boolean
 }
 
 /** What the plan wants of one model, with every file ready to be mapped. */
@@ -37,7 +44,7 @@ export interface Target {
   readonly outputs: readonly PortFact[]
   /** one for each block, in the order in which they run */
   readonly chain: readonly Unit[]
-  /** what the streamed blocks may take together with what is read ahead; nothing where all stay loaded */
+  /** what the blocks may take while they run, together with what is read ahead; nothing where each has memory of its own */
   readonly windowBytes?: number | undefined
   /** the same choice as one graph, where it is compiled already */
   readonly fused?: Unit | undefined

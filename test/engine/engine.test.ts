@@ -67,7 +67,7 @@ describe('an engine', () => {
   it('streams blocks that do not stay loaded, also when their files have gone meanwhile', async () => {
     const path = await compiled('gone', adder('y', 'z', 200))
     await hold('a', 'fork')
-    holds.push(await engine.hold('gone', path, { inputs: ['y'], outputs: ['z'], memoryBytes: 1 }))
+    holds.push(await engine.hold('gone', path, { memoryBytes: 1, passing: { inputs: ['y'], outputs: ['z'] } }))
     if (process.platform === 'linux') rmSync(path)
     for (const windowBytes of [undefined, 1, 1e6]) {
       const run = { chain: ['a', 'gone', 'fork'], feeds: one(), outputs: ['n'], windowBytes }

@@ -52,6 +52,7 @@ export function pictureWorld(seed: number) {
       latencyMs: 1,
       memoryBytes: 1,
       loadMs: 1,
+      anonymousBytes: 0,
     }
   })
   const measure = (n: number, split: Split): MeasuredCombination[] =>

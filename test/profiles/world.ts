@@ -30,6 +30,7 @@ export function world(seed: number, { blocks = 8, choices = 8, noise = 0.007 } =
         latencyMs,
         memoryBytes: 1e6 * latencyMs,
         loadMs: 1,
+        anonymousBytes: 0,
       })
     }
   }
