@@ -172,26 +172,26 @@ function planned(method: string, from: Built): Candidate[] {
     from.manifest.blocks.flatMap((b) => b.descendants.map((d) => [`${b.id}/${d.id}`, d.weightBytes] as const)),
   )
   const ms = from.sized[0]!.predictor.latency(originalChoices(from.manifest)).value
+  // Within one input size less divergence is more quality, whatever the curve between them; sizes are compared by what is predicted.
   const plan = (limit: NonNullable<Candidate['limit']>): Candidate[] => {
     const inTime = limit.of === 'latency' ? limit.share * ms : undefined
-    let problem = problemModel(name!, from.sized, { maxLatencyMs: inTime })
-    if (limit.of === 'weights') {
-      // The same problem with stored weights in the place of memory.
-      const inWeights = (blocks: NonNullable<typeof problem.blocks>) =>
-        blocks.map((b) => ({
-          ...b,
-          choices: b.choices.map((c) => ({ ...c, memoryBytes: weightsOf.get(`${b.id}/${c.id}`)! })),
-        }))
-      problem = problem.blocks
-        ? { ...problem, blocks: inWeights(problem.blocks) }
-        : { ...problem, variants: problem.variants!.map((v) => ({ ...v, blocks: inWeights(v.blocks) })) }
-    }
     const memoryBytes = limit.of === 'weights' ? Math.floor(limit.share * originalWeights) : undefined
-    const [model] = solve({ models: [problem], memoryBytes }).models
-    if (!model) return []
-    const at = from.sized.find(({ id }) => id === model.variant) ?? from.sized[0]!
-    const choices = Object.fromEntries(model.choices.map(({ block, descendant }) => [block, descendant])) as Choices
-    return [{ method, limit, from, choices, size: at.size, predicted: at.predictor.quality(choices).value }]
+    const found = from.sized.flatMap((at): Candidate[] => {
+      const problem = problemModel(name!, [at], { maxLatencyMs: inTime })
+      // With stored weights in the place of memory, where those are limited.
+      const blocks = problem.blocks!.map((b) => ({
+        ...b,
+        choices: b.choices.map((c) => ({
+          ...c,
+          memoryBytes: memoryBytes === undefined ? c.memoryBytes : weightsOf.get(`${b.id}/${c.id}`)!,
+        })),
+      }))
+      const [model] = solve({ models: [{ ...problem, blocks }], memoryBytes }).models
+      if (!model) return []
+      const choices = Object.fromEntries(model.choices.map(({ block, descendant }) => [block, descendant])) as Choices
+      return [{ method, limit, from, choices, size: at.size, predicted: at.predictor.quality(choices).value }]
+    })
+    return found.sort((a, b) => b.predicted! - a.predicted!).slice(0, 1)
   }
   return [
     ...LATENCY_SHARES.flatMap((share) => plan({ of: 'latency', share })),
