@@ -1,6 +1,7 @@
 import { asBlockscaleError, modelId } from '../base/index.ts'
 import type { Size } from '../profiles/index.ts'
-import { type Choices, openZoo, readPolish } from '../zoo/index.ts'
+import { openDataset } from '../tasks/index.ts'
+import { type Choices, type Manifest, openZoo, readPolish } from '../zoo/index.ts'
 import { polishPlan } from './polish.ts'
 import { openSplits, type PictureSource } from './splits.ts'
 
@@ -10,7 +11,8 @@ export interface PolisherRequest {
   readonly model: string
   readonly choices: Readonly<Record<string, string>>
   readonly size: Size
-  readonly source: PictureSource
+  /** pictures that a build may use, for the last layer of each unit; or a folder of recent frames, for the last layers alone */
+  readonly from: { readonly source: PictureSource } | { readonly frames: string }
 }
 
 export type PolisherAnswer = { readonly kept: boolean } | { readonly error: string }
@@ -24,19 +26,16 @@ process.on('message', (request: PolisherRequest) => {
 })
 process.on('disconnect', () => process.exit())
 
-async function handle({ zoo: folder, model, choices, size, source }: PolisherRequest): Promise<boolean> {
+async function handle({ zoo: folder, model, choices: chosen, size, from }: PolisherRequest): Promise<boolean> {
   const zoo = openZoo(folder)
   const manifest = await zoo.manifest(modelId(model))
-  if (await readPolish(zoo, manifest, choices as Choices, size)) return true
-  const { items } = await openSplits(manifest.card, source)
-  const report = await polishPlan({
-    zoo,
-    manifest,
-    choices: choices as Choices,
-    size,
-    items: items.calibration,
-    what: 'sequence',
-    threads: 1,
-  })
+  const choices = chosen as Choices
+  if ('source' in from && (await readPolish(zoo, manifest, choices, size))) return true
+  const report = await polishPlan({ zoo, manifest, choices, size, ...(await picturesOf(manifest, from)), threads: 1 })
   return report.kept
+}
+
+async function picturesOf({ card }: Manifest, from: PolisherRequest['from']) {
+  if ('frames' in from) return { what: 'head', items: (await openDataset(from.frames, card)).items } as const
+  return { what: 'sequence', items: (await openSplits(card, from.source)).items.calibration } as const
 }

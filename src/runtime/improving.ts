@@ -25,6 +25,8 @@ export interface ImprovingOptions {
 }
 
 const SETTLE_MS = 250
+/** Milliseconds between two looks at whether enough was seen to adapt to. */
+const ADAPT_MS = 5000
 /** Requests that tell a chain's latency. */
 const ENOUGH = 8
 
@@ -41,6 +43,8 @@ export class Improving {
   readonly #tooLarge = new Set<string>()
   /** choices for which better weights were looked for */
   readonly #polished = new Set<string>()
+  /** models for which better weights are being looked for */
+  readonly #seeking = new Set<string>()
   /** models of which everything is compiled, since the last change */
   readonly #compiled = new Set<string>()
 
@@ -63,10 +67,10 @@ export class Improving {
     clearTimeout(this.#settling)
   }
 
-  #later(round: number): void {
+  #later(round: number, ms = this.#options.settleMs ?? SETTLE_MS): void {
     this.#settling = setTimeout(() => {
       this.#work = this.#work.then(() => this.#improve(round))
-    }, this.#options.settleMs ?? SETTLE_MS)
+    }, ms)
     this.#settling.unref()
   }
 
@@ -77,18 +81,17 @@ export class Improving {
     const isDue = () => models.some((model) => this.#isDue(model))
     const steps = [
       ...models.map((model) => ({ model, work: async () => this.#isDue(model) && this.#fuse(model) })),
-      ...models.map((model) => ({ model, work: () => this.#polish(model) })),
+      ...models.map((model) => ({ model, work: async () => this.#seekWeights(model) })),
       ...models.map((model) => ({ model, work: () => this.#compileAll(model, () => isNewest() && !isDue()) })),
     ]
     for (const { model, work } of steps) {
       if (!isNewest()) return
-      await work().catch((thrown) => {
-        const { message } = asBlockscaleError(thrown)
-        if (!this.#closed) this.#options.log.warn({ model, message }, 'not all that helps a plan could be compiled')
-      })
+      await work().catch((thrown) => this.#warn(model, thrown, 'not all that helps a plan could be compiled'))
     }
     const isOpen = (model: string) => this.#couldFuse(model) || !this.#compiled.has(model)
-    if (isNewest() && models.some(isOpen)) this.#later(round)
+    if (!isNewest()) return
+    if (models.some(isOpen)) this.#later(round)
+    else if (this.#options.polisher?.adapt) this.#later(round, ADAPT_MS)
   }
 
   #couldFuse(model: string): boolean {
@@ -124,16 +127,32 @@ export class Improving {
     await isDone
   }
 
-  /** Looks for better weights for a plan that stays. Requests are answered meanwhile by those that there are. */
-  async #polish(model: string): Promise<void> {
+  /**
+   * Looks for better weights for a plan that stays: once from the pictures of the build, and again from what the model sees since.
+   * That takes its time, in another process: neither requests nor the next plan wait for it.
+   */
+  #seekWeights(model: string): void {
     const { stage, polisher } = this.#options
-    const before = stage.live.get(model)
-    if (!polisher || this.#closed || before?.gear !== 'fused' || before.target.fused?.polished) return
-    const { chain, inputSize } = before.target
+    const deployed = stage.live.get(model)
+    if (!polisher || this.#closed || this.#seeking.has(model) || deployed?.gear !== 'fused') return
+    const { chain, inputSize, fused } = deployed.target
+    if (chain.every(({ kind }) => kind === 'original')) return
     const choice = `${model} ${inputSize.join('x')} ${nameOf(chain)}`
-    if (this.#polished.has(choice) || chain.every(({ kind }) => kind === 'original')) return
-    this.#polished.add(choice)
-    if (await polisher.polish(model, choicesOf(chain), inputSize)) await this.#fuse(model, true)
+    const isFirst = polisher.polish !== undefined && !fused?.polished && !this.#polished.has(choice)
+    if (isFirst) this.#polished.add(choice)
+    const seek = isFirst ? polisher.polish : polisher.adapt
+    if (!seek) return
+    this.#seeking.add(model)
+    seek
+      .call(polisher, model, choicesOf(chain), inputSize)
+      .then((found) => (found ? this.#fuse(model, true) : undefined))
+      .catch((thrown) => this.#warn(model, thrown, 'no better weights could be looked for'))
+      .finally(() => this.#seeking.delete(model))
+  }
+
+  #warn(model: string, thrown: unknown, what: string): void {
+    const { message } = asBlockscaleError(thrown)
+    if (!this.#closed) this.#options.log.warn({ model, message }, what)
   }
 
   /** @param again also where the choice is fused already, with the weights that it had before */

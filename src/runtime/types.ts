@@ -256,8 +256,14 @@ export interface RuntimeOptions {
 
 /** Makes better weights for exactly one choice, and keeps them in the zoo where pictures held out say that they are better. */
 export interface Polisher {
-  /** @returns whether the zoo has better weights for the choice now */
-  polish(model: string, choices: Readonly<Record<string, string>>, size: readonly [number, number]): Promise<boolean>
+  /** Asked once for each plan that stays. @returns whether the zoo has better weights for the choice now */
+  polish?(model: string, choices: Readonly<Record<string, string>>, size: readonly [number, number]): Promise<boolean>
+  /**
+   * Asked again and again while a plan stays; decides itself whether enough was seen since the last time.
+   *
+   * @returns whether the zoo has other weights for the choice now than before
+   */
+  adapt?(model: string, choices: Readonly<Record<string, string>>, size: readonly [number, number]): Promise<boolean>
 }
 
 /** Runs the models of a zoo inside the limits that are set, and changes plans without failing a request. */

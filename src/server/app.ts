@@ -34,6 +34,8 @@ export interface AppOptions extends GuardOptions {
   readonly limits?: Partial<Limits> | undefined
   /** silent unless given; `createLogger(level)` makes one */
   readonly logger?: Logger | undefined
+  /** Told of every picture that was decoded, and which models it is for. The bytes are valid for as long as they are held. */
+  readonly onPicture?: ((models: readonly string[], bytes: Uint8Array) => void) | undefined
 }
 
 /** The application with what is needed to put it on a server: the handler of upgrades, and how it stops. */
@@ -62,6 +64,7 @@ export function createApplication(runtime: Runtime, options: AppOptions = {}): A
     gate: openGate(limits),
     feed,
     logger,
+    onPicture: options.onPicture,
     stopping: stopping.signal,
     refusal: refusalsOf(options, attempts),
   }

@@ -15,6 +15,8 @@ export interface Service {
   readonly gate: Gate
   readonly feed: EventFeed
   readonly logger: Logger
+  /** Told of every picture that was decoded, and whom it is for. */
+  readonly onPicture?: ((models: readonly string[], bytes: Uint8Array) => void) | undefined
   /** why a request may not be served, or undefined; `key` is a token that came elsewhere than in its headers */
   refusal(request: IncomingMessage, key?: string): BlockscaleError | undefined
   /** aborted once the service has begun to stop: readiness says no, streams end */

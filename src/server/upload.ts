@@ -109,7 +109,9 @@ export async function withPicture<T>(
   try {
     const decoding = service.gate.decode(pixels)
     try {
-      return await work(await decodePicture(bytes, { maxPixels: service.limits.pixels }))
+      const picture = await decodePicture(bytes, { maxPixels: service.limits.pixels })
+      service.onPicture?.(models, bytes)
+      return await work(picture)
     } finally {
       decoding.leave()
     }

@@ -108,3 +108,35 @@ it('a plan for which no better weights are found stays as it is', async () => {
     await runtime.close()
   }
 })
+
+it('while better weights for one model are looked for, another one is loaded and fused', async () => {
+  const other = mkdtempSync(join(folder, 'other-'))
+  await buildMini(other, 'three')
+  await buildMini(other, 'four')
+  const asked: string[] = []
+  const give: ((kept: boolean) => void)[] = []
+  const polisher: Polisher = {
+    polish(model) {
+      asked.push(model)
+      return new Promise((resolve) => give.push(resolve))
+    },
+  }
+  const runtime = await openRuntime({
+    zoo: other,
+    workers: 1,
+    polisher,
+    budget: { memoryBytes: 11e6 },
+    models: ['three'],
+  })
+  try {
+    await until(() => asked.length === 1, runtime, 'three')
+    await runtime.setBudget({ memoryBytes: 22e6 })
+    await runtime.load('four')
+    await until(() => asked.length === 2, runtime, 'four')
+    expect(asked).toEqual(['three', 'four'])
+    expect(runtime.live().models.find(({ model }) => model === 'four')!.gear).toBe('fused')
+  } finally {
+    for (const end of give) end(false)
+    await runtime.close()
+  }
+})

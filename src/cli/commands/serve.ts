@@ -1,11 +1,9 @@
 import { type Command, Option } from 'commander'
-import { modelId } from '../../base/index.ts'
-import { type BackgroundPolisher, startPolisher } from '../../pipeline/index.ts'
-import { openRuntime, type Polisher } from '../../runtime/index.ts'
+import { keepRecentFrames, startPolisher } from '../../pipeline/index.ts'
+import { openRuntime } from '../../runtime/index.ts'
 import { checkExposure, createLogger, type Serving, serve } from '../../server/index.ts'
-import { openZoo } from '../../zoo/index.ts'
+import { polisherOf } from '../live-polish.ts'
 import { bytes, list, oneOf, option, wholeNumber, withExamples, withJson, withZoo } from '../options.ts'
-import { knownPictures } from '../pictures.ts'
 import type { Shell } from '../shell.ts'
 
 const levels = ['silent', 'error', 'warn', 'info', 'debug'] as const
@@ -20,6 +18,7 @@ export interface ServeFlags {
   readonly token?: string
   readonly trace?: string
   readonly polish?: true
+  readonly adapt?: true
   readonly log: (typeof levels)[number]
 }
 
@@ -44,6 +43,10 @@ export const withServing = (command: Command, log: ServeFlags['log']): Command =
       ),
     )
     .option('--polish', 'make better weights for plans that stay, in the background, from the pictures of the build')
+    .option(
+      '--adapt',
+      'solve the last layers of plans that stay again on what the models see, kept where they agree better with the originals',
+    )
     .addOption(
       option('--log <level>', `${levels.join(', ')}; on standard error`, (name) => oneOf(name, levels)).default(log),
     )
@@ -80,22 +83,24 @@ export async function serveZoo(
   shell.endsItself = true
   const logger = createLogger(options.log)
   const { memory, workers, token, trace, host, port } = options
-  const polisher = options.polish ? startPolisher() : undefined
+  const polisher = options.polish || options.adapt ? startPolisher() : undefined
+  const frames = options.adapt ? keepRecentFrames() : undefined
   const runtime = await openRuntime({
     zoo: options.zoo,
     models: models ?? 'all',
     workers,
     log: logger,
-    polisher: polisher && polisherOf(options.zoo, polisher),
+    polisher: polisher && polisherOf(options.zoo, polisher, { polishes: options.polish === true, frames }),
     control: trace === undefined ? 'device' : { trace },
     ...(memory === undefined ? {} : { budget: { memoryBytes: memory } }),
   })
   let serving: Serving
   try {
-    serving = await serve(runtime, { host, port, token, logger })
+    serving = await serve(runtime, { host, port, token, logger, onPicture: frames?.see })
   } catch (error) {
     polisher?.close()
     await runtime.close()
+    await frames?.close()
     throw error
   }
   const { models: live, unserved } = runtime.live()
@@ -115,16 +120,5 @@ export async function serveZoo(
   shell.note('finishing what was accepted')
   polisher?.close()
   await serving.close()
-}
-
-/** Polishes with the pictures that a model was built with; a model whose pictures are not known here stays as it is. */
-function polisherOf(folder: string, background: BackgroundPolisher): Polisher {
-  const zoo = openZoo(folder)
-  return {
-    async polish(model, choices, size) {
-      const manifest = await zoo.manifest(modelId(model))
-      const source = await knownPictures(zoo, manifest)
-      return background.polish({ zoo: zoo.dir, model, choices, size, source })
-    },
-  }
+  await frames?.close()
 }
