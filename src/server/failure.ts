@@ -81,10 +81,14 @@ export const handleFailure: ErrorRequestHandler = (thrown, request, response, _n
   sendFailure(response, failure, failureShapeOf(request.path))
 }
 
+/** What is wrong with a value; of one that is not there not the words of those who expected another type. */
+export const issueText = ({ message }: { readonly message: string }): string =>
+  message.replace(/^Invalid input: expected (\w+), received undefined$/, 'is missing; it must be of type $1')
+
 const wordsOf = (error: ZodError): string =>
   error.issues
     .slice(0, 5)
-    .map((issue) => `${issue.path.length ? `${issue.path.join('.')}: ` : ''}${issue.message}`)
+    .map((issue) => `${issue.path.length ? `${issue.path.join('.')}: ` : ''}${issueText(issue)}`)
     .join('; ')
 
 const isHttpError = (thrown: unknown): thrown is Error & { status: number } =>

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -78,6 +78,8 @@ export function pageRoutes(document: OpenApiDocument): Router {
   router.get('/docs', (_request, response) => {
     response.type('html').send(docs)
   })
-  router.use(express.static(folder, { index: false, redirect: false, maxAge: 0 }))
+  const files = express.static(folder, { index: false, redirect: false, maxAge: 0 })
+  // asked for by name: otherwise each call of the interface would be looked for on the disk first
+  for (const name of readdirSync(folder)) if (name !== 'index.html') router.get(`/${name}`, files)
   return router
 }

@@ -1,6 +1,7 @@
 import type { Request, RequestHandler, Response, Router } from 'express'
 import { z } from 'zod'
 import { BlockscaleError, type ErrorCode } from '../base/index.ts'
+import { issueText } from './failure.ts'
 
 export type Method = 'get' | 'put' | 'post' | 'delete'
 
@@ -102,5 +103,5 @@ function checked<T>(schema: z.ZodType<T>, value: unknown, where: string): T {
   if (result.success) return result.data
   const first = result.error.issues[0]!
   const place = [where, ...first.path.map(String)].join('.')
-  throw new BlockscaleError('USAGE', `${place}: ${first.message}`)
+  throw new BlockscaleError('USAGE', `${place}: ${issueText(first)}`)
 }

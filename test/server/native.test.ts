@@ -224,6 +224,8 @@ describe('predict', () => {
   it('answers 404 for a model that there is not, 504 when the deadline cannot be met, 400 for a deadline that is none', async () => {
     const post = (path: string) => get(path, { method: 'POST', body: jpeg })
     expect(await code(await post('/v1/models/nobody/predict'))).toBe('MODEL_UNKNOWN')
+    // no picture is decoded for it either
+    expect(await code(await get('/v1/models/nobody/predict', { method: 'POST', body: 'x' }))).toBe('MODEL_UNKNOWN')
     expect(await code(await post(`/v1/models/${CLASSIFIER}/predict?deadlineMs=0.001`))).toBe('DEADLINE_EXCEEDED')
     expect(await code(await post(`/v1/models/${CLASSIFIER}/predict?deadlineMs=soon`))).toBe('USAGE')
     expect((await post(`/v1/models/${CLASSIFIER}/predict?deadlineMs=60000`)).status).toBe(200)
@@ -244,7 +246,11 @@ describe('frames', () => {
 
   it('need a model that there is', async () => {
     const post = (query: string) => get(`/v1/frames${query}`, { method: 'POST', body: jpeg })
-    expect((await post('')).status).toBe(400)
+    const none = await post('')
+    expect(none.status).toBe(400)
+    expect(await json(none)).toMatchObject({
+      error: { message: 'query.models: is missing; it must be of type string' },
+    })
     expect((await post('?models=,')).status).toBe(400)
     expect((await post('?models=nobody')).status).toBe(404)
     expect((await post(`?models=${Array.from({ length: 99 }, (_, i) => `m${i}`)}`)).status).toBe(400)

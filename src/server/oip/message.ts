@@ -3,6 +3,7 @@ import { BlockscaleError } from '../../base/index.ts'
 import type { Tensors } from '../../tasks/index.ts'
 import type { Tensor } from '../../tensor/index.ts'
 import type { BorderValue } from '../../zoo/index.ts'
+import { issueText } from '../failure.ts'
 import { allDatatypes, datatypeOf, typeOf } from './datatypes.ts'
 import { fromBinary, fromJson, toBinary, toJsonText } from './tensors.ts'
 
@@ -91,7 +92,7 @@ export function parseRequest(json: Uint8Array): InferRequest {
   const checked = inferRequest.safeParse(value)
   if (!checked.success) {
     const issue = checked.error.issues[0]!
-    throw new BlockscaleError('USAGE', `${issue.path.join('.') || 'the request'}: ${issue.message}`)
+    throw new BlockscaleError('USAGE', `${issue.path.join('.') || 'the request'}: ${issueText(issue)}`)
   }
   return checked.data
 }

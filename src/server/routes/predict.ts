@@ -9,6 +9,7 @@ import { type Content, type Route, route } from '../route.ts'
 import { failure, modelName, numeric } from '../schemas.ts'
 import type { Service } from '../service.ts'
 import { goneSignal, readUpload, uploadOf, withPicture } from '../upload.ts'
+import { findModel } from './models.ts'
 
 /** One deadline for the whole request: it begins when its body is there, so decoding counts too. */
 export const deadline = numeric
@@ -114,6 +115,8 @@ export function predictRoutes(service: Service): Route[] {
       ],
       async handle({ params: { model }, query, request, response }) {
         const asked: Asked = { since: performance.now(), deadlineMs: query.deadlineMs, signal: goneSignal(response) }
+        // before a picture is decoded that nobody will look at
+        findModel(service, model)
         return withPicture(service, [model], uploadOf(request).bytes, async (picture) =>
           predictionJson(await service.runtime.predict(model, picture, optionsOf(asked))),
         )
