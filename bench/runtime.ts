@@ -2,11 +2,12 @@
  * What being cut and swapped costs, in ratios within one run.
  *
  *     npx tsx bench/runtime.ts            # all parts, about five minutes
- *     npx tsx bench/runtime.ts gears      # one part: gears, swap, load, cold, streaming, trace
+ *     npx tsx bench/runtime.ts gears      # one part: gears, swap, load, cold, streaming, changes, trace
  *
- * `cold` needs what `npm run build` compiles; `streaming` a built zoo with mobilenetv2 and `trace` one with cifar10-resnet20
- * and ultraface-rfb-320, in $BLOCKSCALE_ZOO.
+ * `cold` needs what `npm run build` compiles; `streaming`, `changes` and `trace` a built zoo with mobilenetv2,
+ * cifar10-resnet20 and ultraface-rfb-320, in $BLOCKSCALE_ZOO.
  */
+import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -20,11 +21,20 @@ import { Scheduler } from '../src/runtime/scheduler.ts'
 import type { Stage } from '../src/runtime/stage.ts'
 import { shiftToFused, swap } from '../src/runtime/swap.ts'
 import type { Unit } from '../src/runtime/unit.ts'
+import { allocator, inOwnProcess } from './own-process.ts'
 import { median, type ResultRow, writeResult } from './result.ts'
 import { cold, coldRuntime } from './runtime-cold.ts'
 import { type BenchModel, feedsOf, fused, prepare, targetOf } from './runtime-models.ts'
 import { stream } from './runtime-stream.ts'
 import { trace } from './runtime-trace.ts'
+
+// The C library reads how it is to treat freed memory when a process starts.
+if (Object.keys(allocator).some((name) => process.env[name] === undefined)) {
+  const again = [...process.execArgv, ...process.argv.slice(1)]
+  process.exit(
+    spawnSync(process.execPath, again, { stdio: 'inherit', env: { ...process.env, ...allocator } }).status ?? 1,
+  )
+}
 
 const NAMES = ['mobilenetv2', 'cifar10-resnet20', 'ultraface-rfb-320', 'nanodet-m-320']
 const parts = process.argv.slice(2)
@@ -311,8 +321,12 @@ try {
       await show(coldRuntime(join(folder, 'zoo'), zooModels[0]!, picture))
     }
     if (wants('streaming')) await show(await stream(zoo, 'mobilenetv2'))
+    if (wants('changes')) {
+      cpSync(zoo, join(folder, 'changing'), { recursive: true })
+      await show(inOwnProcess<ResultRow>('./runtime-changes.ts', { zoo: join(folder, 'changing'), changes: 1000 }))
+    }
     if (wants('trace')) for (const row of await trace(zoo, zooModels)) await show(row)
-  } else console.log('streaming, trace and cold-runtime are left out: $BLOCKSCALE_ZOO is not set')
+  } else console.log('streaming, changes, trace and cold-runtime are left out: $BLOCKSCALE_ZOO is not set')
   if (wants('load')) for (const row of await load(folder, models.slice(0, 3))) await show(row)
 } finally {
   rmSync(folder, { recursive: true })
