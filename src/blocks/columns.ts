@@ -60,17 +60,32 @@ export function layerShape(
   }
 }
 
-/** The shape of the same layer with other weights, after channels were removed. */
-export function resized(
-  shape: LayerShape,
-  weights: readonly number[],
-  isConvolution: boolean,
-  outputAxis: 0 | 1,
-): LayerShape {
+/**
+ * The shape of the layer that a descendant has in the place of `shape`: with fewer channels, or another window, as where a 1×1 layer
+ * brings back what a narrower one before it has gathered.
+ *
+ * @param weights dimensions of its weights, which may be stored as integers
+ */
+export function resized(shape: LayerShape, layer: Node, weights: readonly number[], outputAxis: 0 | 1): LayerShape {
   const outputChannels = weights[outputAxis]!
   const inputChannels = weights[1 - outputAxis]!
-  const area = isConvolution ? shape.kernel[0] * shape.kernel[1] : 1
-  return { ...shape, inputChannels, outputChannels, columnLength: inputChannels * area }
+  if (!isOp(layer, 'Conv')) return { ...shape, inputChannels, outputChannels, columnLength: inputChannels }
+  const pair = (name: string): readonly [number, number] => {
+    const [a = 1, b = 1] = intsAttribute(layer, name) ?? []
+    return [a, b]
+  }
+  const [height = 1, width = 1] = weights.slice(2)
+  const [top = 0, left = 0] = intsAttribute(layer, 'pads') ?? []
+  return {
+    inputChannels,
+    outputChannels,
+    kernel: [height, width],
+    strides: pair('strides'),
+    dilations: pair('dilations'),
+    // Descendants change windows only where pads are written out.
+    pads: stringAttribute(layer, 'auto_pad', 'NOTSET') === 'NOTSET' ? [top, left] : shape.pads,
+    columnLength: inputChannels * height * width,
+  }
 }
 
 function topLeftPads(

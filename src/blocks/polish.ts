@@ -153,7 +153,7 @@ async function polishLayer(
   const own = layer && readLayer(student.graph, layer)
   if (!layer || !own || (own.stored === 'int8' && !isPruned(original, student)))
     return { model: student, outcome: { took: 'nothing', before: Number.NaN, after: Number.NaN } }
-  const shape = resized(end.shape, own.weights.dims, isOp(layer, 'Conv'), outputAxis(layer))
+  const shape = resized(end.shape, layer, own.weights.dims, outputAxis(layer))
   const shortcut = end.shortcut && addedTo(student.graph, layer)
   const x = new Rows(targets.rows, shape.columnLength)
   const y = new Rows(targets.rows, targets.width)

@@ -50,7 +50,7 @@ async function refitLayer(
   const layer = student.graph.nodes.find((node) => node.outputs[0] === output)
   if (!layer) return student
   const { dims } = student.graph.initializers.get(layer.inputs[1]!)!
-  const shape = resized(original, dims, isOp(layer, 'Conv'), outputAxis(layer))
+  const shape = resized(original, layer, dims, outputAxis(layer))
   const x = new Rows(targets.rows, shape.columnLength)
   const y = selectColumns(targets, kept)
   let first = 0
