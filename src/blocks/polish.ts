@@ -1,5 +1,5 @@
 import { seededRandom } from '../base/index.ts'
-import { isOp, type Model } from '../onnx/index.ts'
+import type { Model } from '../onnx/index.ts'
 import { floats } from '../tensor/index.ts'
 import type { Block, Samples, Tensors } from './block.ts'
 import { gatherColumns, gatherPixels, Rows, resized } from './columns.ts'
