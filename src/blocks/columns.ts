@@ -41,12 +41,8 @@ export function layerShape(
   }
   if (weights.dims.length !== 4) return undefined
   const [outputChannels = 0, inputChannels = 0, height = 1, width = 1] = weights.dims
-  const pair = (name: string): readonly [number, number] => {
-    const [a = 1, b = 1] = intsAttribute(layer, name) ?? [1, 1]
-    return [a, b]
-  }
-  const strides = pair('strides')
-  const dilations = pair('dilations')
+  const strides = pairOf(layer, 'strides')
+  const dilations = pairOf(layer, 'dilations')
   const pads = topLeftPads(layer, nominal, [height, width], strides, dilations)
   if (!pads) return undefined
   return {
@@ -70,22 +66,24 @@ export function resized(shape: LayerShape, layer: Node, weights: readonly number
   const outputChannels = weights[outputAxis]!
   const inputChannels = weights[1 - outputAxis]!
   if (!isOp(layer, 'Conv')) return { ...shape, inputChannels, outputChannels, columnLength: inputChannels }
-  const pair = (name: string): readonly [number, number] => {
-    const [a = 1, b = 1] = intsAttribute(layer, name) ?? []
-    return [a, b]
-  }
   const [height = 1, width = 1] = weights.slice(2)
   const [top = 0, left = 0] = intsAttribute(layer, 'pads') ?? []
   return {
     inputChannels,
     outputChannels,
     kernel: [height, width],
-    strides: pair('strides'),
-    dilations: pair('dilations'),
+    strides: pairOf(layer, 'strides'),
+    dilations: pairOf(layer, 'dilations'),
     // Descendants change windows only where pads are written out.
     pads: stringAttribute(layer, 'auto_pad', 'NOTSET') === 'NOTSET' ? [top, left] : shape.pads,
     columnLength: inputChannels * height * width,
   }
+}
+
+/** Strides or dilations, which are 1 where they are not written down. */
+function pairOf(layer: Node, name: string): readonly [number, number] {
+  const [a = 1, b = 1] = intsAttribute(layer, name) ?? []
+  return [a, b]
 }
 
 function topLeftPads(

@@ -68,6 +68,7 @@ export class Improving {
   }
 
   #later(round: number, ms = this.#options.settleMs ?? SETTLE_MS): void {
+    clearTimeout(this.#settling)
     this.#settling = setTimeout(() => {
       this.#work = this.#work.then(() => this.#improve(round))
     }, ms)
@@ -147,7 +148,11 @@ export class Improving {
       .call(polisher, model, choicesOf(chain), inputSize)
       .then((found) => (found ? this.#fuse(model, true) : undefined))
       .catch((thrown) => this.#warn(model, thrown, 'no better weights could be looked for'))
-      .finally(() => this.#seeking.delete(model))
+      .finally(() => {
+        this.#seeking.delete(model)
+        // The plan may be another one since, which had to wait for its turn.
+        if (isFirst && !this.#closed) this.#later(this.#round)
+      })
   }
 
   #warn(model: string, thrown: unknown, what: string): void {

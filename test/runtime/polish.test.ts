@@ -140,3 +140,33 @@ it('while better weights for one model are looked for, another one is loaded and
     await runtime.close()
   }
 })
+
+it('a plan that came while weights were looked for another one has its turn after it', async () => {
+  const other = mkdtempSync(join(folder, 'turns-'))
+  await buildMini(other, 'five')
+  const asked: string[] = []
+  let give: (kept: boolean) => void = () => {}
+  const polisher: Polisher = {
+    polish(_model, choices) {
+      asked.push(Object.values(choices).join(' '))
+      return new Promise((resolve) => {
+        give = resolve
+      })
+    },
+  }
+  const budget = { memoryBytes: 11e6 }
+  const runtime = await openRuntime({ zoo: other, workers: 1, polisher, budget, models: ['five'] })
+  try {
+    await until(() => asked.length === 1, runtime, 'five')
+    await runtime.setBudget({ memoryBytes: 8e6 })
+    await until(() => runtime.live().models[0]?.gear === 'fused', runtime, 'five')
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    expect(asked).toHaveLength(1)
+    give(false)
+    await until(() => asked.length === 2, runtime, 'five')
+    expect(asked[1]).not.toBe(asked[0])
+  } finally {
+    give(false)
+    await runtime.close()
+  }
+})
