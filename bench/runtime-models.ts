@@ -31,6 +31,8 @@ export interface BenchModel {
   readonly inputs: readonly PortFact[]
   readonly outputs: readonly PortFact[]
   readonly size: readonly [number, number]
+  /** whether the first size of all that goes in and comes out is free */
+  readonly takesBatches: boolean
   /** border values that are handed over in blocked layout, of those for which it is possible */
   readonly blocked: readonly [number, number]
 }
@@ -91,7 +93,8 @@ export async function prepare(folder: string, assets: string, name: string): Pro
   }
   const [height, width] = (inputs[0]?.dims ?? []).slice(-2)
   const size = [height ?? 1, width ?? 1] as const
-  return { name, file, uncut, units, inputs, outputs, size, blocked: [layout.size, values.size] }
+  const takesBatches = [...graph.inputs, ...graph.outputs].every(({ fact }) => fact?.dims?.[0] === 'N')
+  return { name, file, uncut, units, inputs, outputs, size, takesBatches, blocked: [layout.size, values.size] }
 }
 
 /** The choice of descendants by their numbers, to be run on an engine. */

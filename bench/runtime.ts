@@ -2,7 +2,7 @@
  * What being cut and swapped costs, in ratios within one run.
  *
  *     npx tsx bench/runtime.ts            # all parts, about five minutes
- *     npx tsx bench/runtime.ts gears      # one part: gears, swap, load, cold, streaming, changes, trace
+ *     npx tsx bench/runtime.ts gears      # one part: gears, swap, load, cold, throughput, streaming, changes, trace
  *
  * `cold` needs what `npm run build` compiles; `streaming`, `changes` and `trace` a built zoo with mobilenetv2,
  * cifar10-resnet20 and ultraface-rfb-320, in $BLOCKSCALE_ZOO.
@@ -14,11 +14,12 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { seededRandom } from '../src/base/index.ts'
 import { Engine, type Tensors } from '../src/engine/index.ts'
-import type { Deployed } from '../src/runtime/deployed.ts'
+import { bestBatch } from '../src/runtime/batch-trial.ts'
+import { Deployed } from '../src/runtime/deployed.ts'
 import { processMemory } from '../src/runtime/memory.ts'
 import { Residents } from '../src/runtime/residents.ts'
 import { Scheduler } from '../src/runtime/scheduler.ts'
-import type { Stage } from '../src/runtime/stage.ts'
+import { acquireAll, type Stage } from '../src/runtime/stage.ts'
 import { shiftToFused, swap } from '../src/runtime/swap.ts'
 import type { Unit } from '../src/runtime/unit.ts'
 import { allocator, inOwnProcess } from './own-process.ts'
@@ -258,13 +259,60 @@ async function load(folder: string, models: readonly BenchModel[]): Promise<Resu
   ]
 }
 
+/** Answers in a second while requests come without end: on one engine, on two, in batches, and both, in turns. */
+async function throughput(model: BenchModel): Promise<ResultRow> {
+  const engines = [new Engine(), new Engine()]
+  const stage = openStage(engines)
+  const all = ones(model)
+  await swap(stage, [targetOf(model, all, 0)], undefined)
+  const one = stage.live.get(model.name)!
+  const other = { ...one.target, core: 1 }
+  const replica = new Deployed(other, 'chain', await acquireAll(stage, other, other.chain), stage.residents)
+  const batch = model.takesBatches ? await bestBatch(stage, one) : 1
+  const ways = { one: [1, 1], two: [2, 1], batches: [1, batch], both: [2, batch] } as const
+  const rates: Record<keyof typeof ways, number[]> = { one: [], two: [], batches: [], both: [] }
+  for (let round = 0; round < 7; round++) {
+    for (const [way, [count, frames]] of Object.entries(ways) as [keyof typeof ways, readonly [number, number]][]) {
+      stage.replicas.set(model.name, count === 2 ? [replica] : [])
+      for (const deployed of [one, replica]) deployed.runInBatches(frames, 0)
+      const until = performance.now() + 1000
+      let answered = 0
+      const client = async () => {
+        while (performance.now() < until) {
+          await ask(stage, model)
+          answered++
+        }
+      }
+      await Promise.all(Array.from({ length: 12 }, client))
+      rates[way].push((1000 * answered) / (performance.now() - until + 1000))
+    }
+  }
+  await stage.scheduler.close()
+  await Promise.all(engines.map((engine) => engine.close()))
+  const ratio = (way: keyof typeof ways) => round(median(rates[way]) / median(rates.one))
+  return {
+    part: 'throughput',
+    model: model.name,
+    answersPerSecond: round(median(rates.one), 1),
+    twoEnginesRatio: ratio('two'),
+    batch,
+    batchesRatio: ratio('batches'),
+    bothRatio: ratio('both'),
+  }
+}
+
 function openStage(engines: readonly Engine[]): Stage {
   const live = new Map<string, Deployed>()
+  const replicas = new Map<string, readonly Deployed[]>()
   return {
     live,
     residents: new Residents(engines),
-    scheduler: new Scheduler(engines, { live: (model) => live.get(model) }),
+    scheduler: new Scheduler(engines, {
+      live: (model) => live.get(model),
+      replicas: (model) => replicas.get(model) ?? [],
+    }),
     spares: new Map(),
+    replicas,
     retiring: new Set(),
     shapes: new Map(),
   }
@@ -309,11 +357,12 @@ const picture = join(pictures, readdirSync(pictures)[0]!)
 const zooModels = ['cifar10-resnet20', 'ultraface-rfb-320']
 try {
   const models: BenchModel[] = []
-  if (['gears', 'swap', 'load', 'cold'].some(wants)) {
+  if (['gears', 'swap', 'load', 'cold', 'throughput'].some(wants)) {
     for (const name of NAMES) models.push(await prepare(folder, assets, name))
   }
   if (wants('gears')) for (const model of models) await show(await gears(folder, model))
   if (wants('swap')) for (const model of models) await show(await swaps(model))
+  if (wants('throughput')) for (const model of models) await show(await throughput(model))
   if (wants('cold')) for (const model of models) await show(await cold(folder, model))
   if (zoo !== undefined) {
     if (wants('cold')) {

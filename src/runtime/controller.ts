@@ -109,12 +109,14 @@ const ENOUGH = 16
 /** A chain that is about to be fused is no evidence that the device is slow. */
 const YOUNG_MS = 5_000
 
-function driftOf({ live }: Stage): Map<string, number> {
+function driftOf({ live, replicas }: Stage): Map<string, number> {
   const drift = new Map<string, number>()
   for (const [model, deployed] of live) {
+    // What one frame costs another of the same model is no fault of the device.
+    if (replicas.has(model)) continue
     const { latencyMs: predicted } = deployed.target.predicted
-    const measured = deployed.latest(ENOUGH)
-    const isYoung = deployed.gear === 'chain' && deployed.ageMs < YOUNG_MS
+    const measured = deployed.latencies.latest(ENOUGH)
+    const isYoung = deployed.gear === 'chain' && deployed.latencies.ageMs < YOUNG_MS
     if (measured !== undefined && predicted > 0 && !isYoung) drift.set(model, measured / predicted)
   }
   return drift

@@ -1,14 +1,13 @@
+import { Latencies } from './latencies.ts'
 import type { Resident, Residents } from './residents.ts'
 import type { Gear } from './types.ts'
 import { choicesOf, type Target } from './unit.ts'
 
-const RECENT = 256
-
 /**
  * One model as it is live: a choice of descendants that is loaded and answers requests.
  *
- * What it says never changes; a swap or another gear is another `Deployed`. Requests lease it while they run, and what it holds is
- * released after it was retired and the last lease came back.
+ * What it says never changes; a swap, another gear or the same choice on another engine is another `Deployed`. Requests lease it while
+ * they run, and what it holds is released after it was retired and the last lease came back.
  */
 export class Deployed {
   readonly target: Target
@@ -17,26 +16,45 @@ export class Deployed {
   readonly residents: readonly Resident[]
   readonly choices: Readonly<Record<string, string>>
   readonly #owner: Residents
-  readonly #latencies: number[]
-  readonly #since: number
-  #count: number
+  readonly latencies: Latencies
+  #batch = { frames: 1, bytes: 0, giveBack: () => {} }
   #leases = 0
   #idle: (() => void)[] = []
 
-  /** @param before the deployment whose measurements this one goes on with */
-  constructor(target: Target, gear: Gear, residents: readonly Resident[], owner: Residents, before?: Deployed) {
+  /** @param latencies of the same choice, where it goes on or runs on another engine too */
+  constructor(
+    target: Target,
+    gear: Gear,
+    residents: readonly Resident[],
+    owner: Residents,
+    latencies: Latencies = new Latencies(),
+  ) {
     this.target = target
     this.gear = gear
     this.residents = residents
     this.choices = choicesOf(target.chain)
     this.#owner = owner
-    this.#latencies = before ? [...before.#latencies] : []
-    this.#count = before ? before.#count : 0
-    this.#since = before ? before.#since : performance.now()
+    this.latencies = latencies
   }
 
   get keys(): readonly string[] {
     return this.residents.map(({ unit }) => unit.key)
+  }
+
+  /** Frames that may run at once as one batch, where that many wait. */
+  get batch(): number {
+    return this.#batch.frames
+  }
+
+  /** What this keeps loaded, as it was measured to need. */
+  get memoryBytes(): number {
+    return this.residents.reduce((sum, { unit }) => sum + unit.memoryBytes, this.#batch.bytes)
+  }
+
+  /** @param memoryBytes what a batch takes beside what one frame does; it counts until this is retired */
+  runInBatches(frames: number, memoryBytes: number): void {
+    this.#batch.giveBack()
+    this.#batch = { frames, bytes: memoryBytes, giveBack: this.#owner.reserve(memoryBytes) }
   }
 
   /** @returns the function that gives the lease back */
@@ -59,32 +77,7 @@ export class Deployed {
   /** To be called after another took its place: waits for the last lease and lets everything go. */
   async retire(): Promise<void> {
     await this.idle()
+    this.#batch.giveBack()
     await Promise.all(this.residents.map((resident) => this.#owner.release(resident)))
-  }
-
-  get ageMs(): number {
-    return performance.now() - this.#since
-  }
-
-  get answered(): number {
-    return this.#count
-  }
-
-  /** Median latency of the last `count` requests; nothing when there were fewer. */
-  latest(count: number): number | undefined {
-    if (this.#count < count) return undefined
-    const last = Array.from({ length: count }, (_, i) => this.#latencies[(this.#count - 1 - i) % RECENT]!)
-    return last.sort((a, b) => a - b)[count >> 1]
-  }
-
-  record(latencyMs: number): void {
-    this.#latencies[this.#count++ % RECENT] = latencyMs
-  }
-
-  /** Latency of the network over the most recent requests. */
-  measured(): { latencyMs: number | null; p95: number | null; count: number } {
-    const sorted = [...this.#latencies].sort((a, b) => a - b)
-    const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? null
-    return { latencyMs: at(0.5), p95: at(0.95), count: this.#count }
   }
 }

@@ -8,7 +8,7 @@ import { PlanInfeasible } from './infeasible.ts'
 import type { Current } from './place.ts'
 import type { Planned, Planner } from './planner.ts'
 import type { Records } from './records.ts'
-import { type Stage, sameChoice } from './stage.ts'
+import { dropReplicas, type Stage, sameChoice } from './stage.ts'
 import { swap } from './swap.ts'
 import type { Budget, Change, Polisher, RuntimeHappening, SwapReport, WhatIf } from './types.ts'
 import type { Target } from './unit.ts'
@@ -80,6 +80,11 @@ export class Deploying {
 
   get wishes(): Wishes {
     return this.#wishes
+  }
+
+  /** Memory and cores that there are: what was wished for, as far as the device allows it. */
+  get limits(): Budget {
+    return this.#within(this.#wishes.budget)
   }
 
   get plan(): { id: string; plan: Plan } {
@@ -154,6 +159,11 @@ export class Deploying {
   reload(core: number): Promise<void> {
     const { stage, files } = this.#options
     return this.#inTurn(async () => {
+      const onIt = [...stage.replicas].filter(([, replicas]) => replicas.some(({ target }) => target.core === core))
+      dropReplicas(
+        stage,
+        onIt.map(([model]) => model),
+      )
       for (const [model, { target, gear, residents }] of stage.live) {
         const manifest = this.#manifests.get(model)
         if (target.core !== core || !manifest) continue
@@ -164,6 +174,15 @@ export class Deploying {
         }
       }
     })
+  }
+
+  /** Does something while no plan is changed. */
+  inTurn<T>(work: () => Promise<T>): Promise<T> {
+    return this.#inTurn(work)
+  }
+
+  maxLatencyMs(model: string): number | undefined {
+    return this.#wishOf(model)?.maxLatencyMs
   }
 
   whatIf({ workloads, budget, objective }: WhatIf): Promise<Plan> {

@@ -110,11 +110,11 @@ export class Improving {
     const deployed = stage.live.get(model)!
     const { fused, chain, predicted } = deployed.target
     return isWorthFusing({
-      answered: deployed.answered,
-      chainMs: deployed.latest(ENOUGH),
+      answered: deployed.latencies.count,
+      chainMs: deployed.latencies.latest(ENOUGH),
       fusedMs: predicted.latencyMs,
       loadMs: stage.residents.loadMs(fused?.fileBytes ?? chain.reduce((sum, { fileBytes }) => sum + fileBytes, 0)),
-      ageMs: deployed.ageMs,
+      ageMs: deployed.latencies.ageMs,
       maxLatencyMs: maxLatencyMs(model),
     })
   }

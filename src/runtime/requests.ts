@@ -104,11 +104,11 @@ export class Requests {
     }
   }
 
-  #succeeded({ deployed, queueMs, inputMs }: Done, outputMs: number, latencyMs: number, runs = 1): void {
+  #succeeded({ deployed, queueMs, inputMs, frames, frame }: Done, outputMs: number, latencyMs: number, runs = 1): void {
     const { tallies, clock } = this.#options
-    deployed.record(latencyMs / runs)
+    deployed.latencies.record(latencyMs / (runs * frames))
     const times = { queue: queueMs, input: inputMs, infer: latencyMs, output: outputMs }
-    tallies.succeeded(deployed.target.model, clock.now(), times, runs)
+    tallies.succeeded(deployed.target.model, clock.now(), times, frame === 0 ? runs : 0)
   }
 }
 

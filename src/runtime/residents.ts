@@ -53,6 +53,17 @@ export class Residents {
     return peak
   }
 
+  /** Counts memory that is needed beside what units need. @returns the function that gives it back */
+  reserve(bytes: number): () => void {
+    let reserved = bytes
+    this.#bytes += reserved
+    this.#peakBytes = Math.max(this.#peakBytes, this.#bytes)
+    return () => {
+      this.#bytes -= reserved
+      reserved = 0
+    }
+  }
+
   has(core: number, key: string): boolean {
     return this.#loaded.has(slot(core, key))
   }

@@ -17,6 +17,7 @@ import type { Stage } from './stage.ts'
 import { Standing } from './standing.ts'
 import { summaryOf } from './summary.ts'
 import { Tallies } from './tallies.ts'
+import { Throughput } from './throughput.ts'
 import type { LiveModel, Runtime, RuntimeEvent, RuntimeHappening, RuntimeOptions, Workload } from './types.ts'
 import { UnitFiles } from './unit-files.ts'
 import { budgetSchema, checkWish, readWishes, type Wishes, wishesByModel, workloadSchema } from './wishes.ts'
@@ -57,9 +58,11 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     }
     return new Engine({ log, onReplaced, onMissing })
   })
+  const replicas = new Map<string, readonly Deployed[]>()
   const weights = new Map<string, number>()
   const scheduler = new Scheduler(engines, {
     live: (model) => live.get(model),
+    replicas: (model) => replicas.get(model) ?? [],
     weight: (model) => weights.get(model) ?? 1,
     ...(options.queueLimit === undefined ? {} : { queueLimit: options.queueLimit }),
   })
@@ -68,6 +71,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     scheduler,
     residents: new Residents(engines),
     spares: new Map(),
+    replicas,
     retiring: new Set(),
     shapes: new Map(),
   }
@@ -92,6 +96,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   const known = new Map<string, Manifest>()
   const unreadable = new Map<string, BlockscaleError>()
   const standing = new Standing(deploying, zoo.dir)
+  const throughput = new Throughput({ stage, deploying, workers, records, tell, clock, log })
   let controller: Controller | undefined
   let closing: Promise<void> | undefined
 
@@ -133,12 +138,13 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   }
 
   function liveModel(deployed: Deployed): LiveModel {
-    const { target, gear, residents } = deployed
+    const { target, gear } = deployed
     const manifest = deploying.manifest(target.model)
     const files = new Map(
       manifest?.blocks.flatMap((block) => block.descendants.map(({ id, file }) => [`${block.id}/${id}`, file.bytes])),
     )
-    const loaded = [...residents, ...(stage.spares.get(target.model) ?? [])]
+    const others = replicas.get(target.model) ?? []
+    const spare = stage.spares.get(target.model) ?? []
     return {
       model: target.model,
       inputSize: target.inputSize,
@@ -151,10 +157,14 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
       })),
       gear,
       core: target.core,
+      replicas: others.map((replica) => replica.target.core),
+      batch: deployed.batch,
       predicted: target.predicted,
       measured: {
-        ...deployed.measured(),
-        memoryBytes: loaded.reduce((sum, { unit }) => sum + unit.memoryBytes, 0),
+        ...deployed.latencies.measured(),
+        memoryBytes:
+          [deployed, ...others].reduce((sum, { memoryBytes }) => sum + memoryBytes, 0) +
+          spare.reduce((sum, { unit }) => sum + unit.memoryBytes, 0),
       },
       state: !isRunning(target.core) ? 'failed' : scheduler.isPaused(target.model) ? 'swapping' : 'ready',
     }
@@ -219,6 +229,8 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
         ...(budget ? { budget: checkWish(budgetSchema, budget, 'budget') } : {}),
       })
     },
+    framesAtOnce: (model) => 1 + (replicas.get(model)?.length ?? 0),
+    missed: (model) => scheduler.missed(model),
     frontier: (model) => planner.frontier(model),
     predict: (model, picture, request = {}) => requests.predict(model, picture, request),
     infer: (model, feeds, outputs, request = {}) => requests.infer(model, feeds, outputs, request),
@@ -242,7 +254,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     }),
     close() {
       closing ??= (async () => {
-        await controller?.close()
+        await Promise.all([controller?.close(), throughput.close()])
         await Promise.all([scheduler.close(), deploying.close()])
         await Promise.all([
           builder.close(),

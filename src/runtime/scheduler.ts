@@ -1,5 +1,6 @@
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import { type Engine, type EngineResult, sharedNow, type Tensors } from '../engine/index.ts'
+import { formOf, stacked, unstacked } from './batches.ts'
 import type { Deployed } from './deployed.ts'
 import type { RequestOptions } from './types.ts'
 
@@ -18,16 +19,30 @@ export interface Done {
   readonly result: EngineResult
   readonly queueMs: number
   readonly inputMs: number
+  /** frames that the run answered, and which of them this is, from 0 */
+  readonly frames: number
+  readonly frame: number
   readonly release: () => void
 }
 
 export interface SchedulerOptions {
   /** what is live for a model; nothing when it is not loaded */
   readonly live: (model: string) => Deployed | undefined
+  /** the same on other engines, for when they have nothing of their own to do; none unless given */
+  readonly replicas?: (model: string) => readonly Deployed[]
   /** share of a model when several compete for one engine; 1 unless given */
   readonly weight?: (model: string) => number
   /** requests that may wait for one model; 16 unless given */
   readonly queueLimit?: number
+}
+
+/** What a model was asked, since it was first. */
+export interface Crowd {
+  /** milliseconds in which requests waited because others of the same model ran */
+  readonly crowdedMs: number
+  /** pictures that never were requests, because the model was busy */
+  readonly missed: number
+  readonly answered: number
 }
 
 interface Waiting {
@@ -46,6 +61,19 @@ interface Queue {
   /** engine time used so far over the model's weight: who has least is next */
   used: number
   settled: (() => void)[]
+  crowdedMs: number
+  /** since when requests of the model wait for others of it */
+  crowdedSince: number | undefined
+  missed: number
+  answered: number
+}
+
+/** A request whose turn has come, with its feeds. */
+interface Ready {
+  readonly waiting: Waiting
+  readonly feeds: Tensors
+  readonly inputMs: number
+  readonly giveBack: () => void
 }
 
 /** Two at once on an engine: while one runs, the next one's tensors are on their way, so that the thread never waits. */
@@ -94,6 +122,7 @@ export class Scheduler {
         queue.waiting.splice(place, 1)
         waiting.cancel()
         reject(error())
+        this.#clockCrowd(job.model, queue)
         settle(queue)
       }
       const abandon = () => withdraw(givenUp)
@@ -108,6 +137,7 @@ export class Scheduler {
       if (queue.waiting.length === 0 && queue.running === 0) queue.used = Math.max(queue.used, this.#leastUsed())
       queue.waiting.push(waiting)
       this.pump()
+      this.#clockCrowd(job.model, queue)
     })
   }
 
@@ -119,6 +149,18 @@ export class Scheduler {
 
   queueLength(model: string): number {
     return this.#queues.get(model)?.waiting.length ?? 0
+  }
+
+  /** How a model keeps up, counted from its first request. */
+  crowd(model: string): Crowd {
+    const { crowdedMs, crowdedSince, missed, answered } = this.#queue(model)
+    const since = crowdedSince === undefined ? 0 : sharedNow() - crowdedSince
+    return { crowdedMs: crowdedMs + since, missed, answered }
+  }
+
+  /** To be told of a picture that was given up before it was asked about, because a newer one came while the model was busy. */
+  missed(model: string): void {
+    this.#queue(model).missed++
   }
 
   /** Requests under way on an engine, and those that wait for it. */
@@ -163,79 +205,166 @@ export class Scheduler {
 
   /** Gives every engine that has room the request whose model is next. To be called when something changed. */
   pump(): void {
-    for (let core = 0; core < this.#engines.length; core++) {
-      while (this.#running[core]! < DEPTH) {
-        const next = this.#next(core)
-        if (!next) break
-        this.#start(core, ...next)
-      }
+    this.#refuseUnloaded()
+    const own = (model: string, core: number) => {
+      const deployed = this.#options.live(model)
+      return deployed?.target.core === core ? deployed : undefined
+    }
+    const replica = (model: string, core: number) =>
+      this.#options.replicas?.(model).find(({ target }) => target.core === core)
+    const cores = [...this.#engines.keys()]
+    for (const core of cores) this.#fill(core, 1, own)
+    // An engine lends itself only while it has nothing of its own to do, and for one run at a time.
+    for (const core of cores) this.#fill(core, 1, replica)
+    for (const core of cores) this.#fill(core, DEPTH, own)
+  }
+
+  #fill(core: number, depth: number, on: (model: string, core: number) => Deployed | undefined): void {
+    while (this.#running[core]! < depth) {
+      const next = this.#next(core, on)
+      if (!next) return
+      this.#start(core, ...next)
     }
   }
 
-  #next(core: number): [Queue, Waiting, Deployed] | undefined {
+  #next(core: number, on: (model: string, core: number) => Deployed | undefined): [Queue, Deployed] | undefined {
     let best: [Queue, Deployed] | undefined
     for (const [model, queue] of this.#queues) {
-      if (queue.waiting.length === 0 || queue.paused > 0) continue
-      const deployed = this.#options.live(model)
-      if (!deployed) {
-        for (const { cancel, reject } of queue.waiting.splice(0)) {
-          cancel()
-          reject(notLoaded(model))
-        }
-        settle(queue)
-        continue
-      }
-      if (deployed.target.core === core && (!best || queue.used < best[0].used)) best = [queue, deployed]
+      if (queue.waiting.length === 0 || queue.paused > 0 || (best && queue.used >= best[0].used)) continue
+      const deployed = on(model, core)
+      if (deployed) best = [queue, deployed]
     }
-    return best && [best[0], best[0].waiting.shift()!, best[1]]
+    return best
   }
 
-  #start(core: number, queue: Queue, waiting: Waiting, deployed: Deployed): void {
-    const { job } = waiting
-    waiting.cancel()
-    const giveBack = deployed.lease()
-    let kept = false
+  #refuseUnloaded(): void {
+    for (const [model, queue] of this.#queues) {
+      if (queue.waiting.length === 0 || queue.paused > 0 || this.#options.live(model)) continue
+      for (const { cancel, reject } of queue.waiting.splice(0)) {
+        cancel()
+        reject(notLoaded(model))
+      }
+      this.#clockCrowd(model, queue)
+      settle(queue)
+    }
+  }
+
+  /** The requests of a queue that run next: as many as make a batch, unless that keeps another model waiting or breaks a deadline. */
+  #take(core: number, queue: Queue, deployed: Deployed): Waiting[] {
+    const first = queue.waiting.shift()!
+    const taken = [first]
+    const frameMs = deployed.latencies.latest(1) ?? deployed.target.predicted.latencyMs
+    const others = [...this.#queues].some(
+      ([model, other]) =>
+        other !== queue && other.waiting.length > 0 && this.#options.live(model)?.target.core === core,
+    )
+    const goesWith = ({ job }: Waiting) => !job.keep && job.outputs.join() === first.job.outputs.join()
+    while (!others && taken.length < deployed.batch && queue.waiting[0] && goesWith(first)) {
+      const next = queue.waiting[0]
+      const doneAt = sharedNow() + (taken.length + 1) * frameMs
+      if (!goesWith(next) || [...taken, next].some(({ deadline }) => deadline !== undefined && deadline < doneAt)) break
+      taken.push(queue.waiting.shift()!)
+    }
+    return taken
+  }
+
+  #start(core: number, queue: Queue, deployed: Deployed): void {
+    const { model } = deployed.target
+    const taken = this.#take(core, queue, deployed)
+    const ready: Ready[] = []
     this.#running[core]!++
     queue.running++
     const startedAt = sharedNow()
-    this.#run(core, waiting, deployed, startedAt)
-      .then(
-        (done) => {
-          kept = job.keep ?? false
-          waiting.resolve({ ...done, release: giveBack })
-        },
-        (error) => waiting.reject(asBlockscaleError(error)),
-      )
-      .finally(() => {
-        queue.used += (sharedNow() - startedAt) / (this.#options.weight?.(job.model) ?? 1)
-        if (!kept) giveBack()
-        this.#running[core]!--
-        queue.running--
-        settle(queue)
-        this.pump()
-      })
+    for (const waiting of taken) {
+      waiting.cancel()
+      const giveBack = deployed.lease()
+      try {
+        const before = sharedNow()
+        const feeds = waiting.job.feeds(deployed)
+        ready.push({ waiting, feeds, inputMs: sharedNow() - before, giveBack })
+      } catch (error) {
+        giveBack()
+        waiting.reject(asBlockscaleError(error))
+      }
+    }
+    const runs = together(ready).map((frames) => this.#answer(core, frames, deployed))
+    Promise.all(runs).finally(() => {
+      queue.used += (sharedNow() - startedAt) / (this.#options.weight?.(taken[0]!.job.model) ?? 1)
+      queue.answered += taken.length
+      this.#running[core]!--
+      queue.running--
+      this.#clockCrowd(model, queue)
+      settle(queue)
+      this.pump()
+    })
   }
 
-  async #run(core: number, waiting: Waiting, deployed: Deployed, startedAt: number) {
-    const { job, deadline, acceptedAt } = waiting
-    const feeds = job.feeds(deployed)
-    const inputMs = sharedNow() - startedAt
-    const { signal } = job.options
-    const result = await this.#engines[core]!.run({
+  /** Answers requests by one run. Never fails: each request gets its answer or the reason why there is none. */
+  async #answer(core: number, frames: readonly Ready[], deployed: Deployed): Promise<void> {
+    const kept = new Set<Ready>()
+    try {
+      const { result, outputs } = await this.#run(core, frames, deployed)
+      for (const [frame, ready] of frames.entries()) {
+        const { waiting, inputMs, giveBack } = ready
+        const late = frames.length > 1 && goneMeanwhile(waiting)
+        if (late) {
+          waiting.reject(late)
+          continue
+        }
+        if (waiting.job.keep) kept.add(ready)
+        waiting.resolve({
+          deployed,
+          result: { ...result, outputs: outputs[frame]! },
+          inputMs,
+          queueMs: Math.max(0, result.startedAt - waiting.acceptedAt - inputMs),
+          frames: frames.length,
+          frame,
+          release: giveBack,
+        })
+      }
+    } catch (error) {
+      for (const { waiting } of frames) waiting.reject(asBlockscaleError(error))
+    } finally {
+      for (const ready of frames) if (!kept.has(ready)) ready.giveBack()
+    }
+  }
+
+  async #run(core: number, frames: readonly Ready[], deployed: Deployed) {
+    const { job, deadline } = frames[0]!.waiting
+    const run = {
       chain: deployed.keys,
-      feeds,
       outputs: job.outputs,
       windowBytes: deployed.target.windowBytes,
-      deadline,
-      signal,
-    })
-    return { deployed, result, inputMs, queueMs: Math.max(0, result.startedAt - acceptedAt - inputMs) }
+    }
+    if (frames.length === 1) {
+      const { feeds } = frames[0]!
+      const result = await this.#engines[core]!.run({ ...run, feeds, deadline, signal: job.options.signal })
+      return { result, outputs: [result.outputs] }
+    }
+    const result = await this.#engines[core]!.run({ ...run, feeds: stacked(frames.map(({ feeds }) => feeds)) })
+    const outputs = unstacked(result.outputs, frames.length)
+    if (!outputs) throw new BlockscaleError('INTERNAL', `${job.model} does not answer each frame of a batch by itself`)
+    return { result, outputs }
+  }
+
+  /** Starts and stops the clock that says how long requests of a model have waited for others of it. */
+  #clockCrowd(model: string, queue: Queue): void {
+    const atOnce = 1 + (this.#options.replicas?.(model).length ?? 0)
+    const isCrowded = queue.waiting.length + queue.running > atOnce
+    if (isCrowded) queue.crowdedSince ??= sharedNow()
+    else if (queue.crowdedSince !== undefined) {
+      queue.crowdedMs += sharedNow() - queue.crowdedSince
+      queue.crowdedSince = undefined
+    }
   }
 
   #queue(model: string): Queue {
     let queue = this.#queues.get(model)
     if (!queue) {
-      queue = { waiting: [], running: 0, paused: 0, used: this.#leastUsed(), settled: [] }
+      queue = {
+        ...{ waiting: [], running: 0, paused: 0, used: this.#leastUsed(), settled: [] },
+        ...{ crowdedMs: 0, crowdedSince: undefined, missed: 0, answered: 0 },
+      }
       this.#queues.set(model, queue)
     }
     return queue
@@ -247,8 +376,26 @@ export class Scheduler {
   }
 }
 
+/** Frames of one form as one run; all others alone. */
+function together(frames: readonly Ready[]): Ready[][] {
+  const runs = new Map<string, Ready[]>()
+  const alone: Ready[][] = []
+  for (const frame of frames) {
+    const form = frames.length > 1 ? formOf(frame.feeds) : undefined
+    if (form === undefined) alone.push([frame])
+    else runs.set(form, [...(runs.get(form) ?? []), frame])
+  }
+  return [...runs.values(), ...alone]
+}
+
 function settle(queue: Queue): void {
   for (const tell of queue.settled.splice(0)) tell()
+}
+
+/** What runs together is not stopped for one of them: it is told afterwards. */
+function goneMeanwhile({ job, deadline }: Waiting): BlockscaleError | undefined {
+  if (job.options.signal?.aborted) return givenUp()
+  return deadline !== undefined && sharedNow() > deadline ? tooLate(job.options.deadlineMs!) : undefined
 }
 
 const givenUp = () => new BlockscaleError('CANCELLED', 'the request was given up')

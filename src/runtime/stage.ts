@@ -1,6 +1,7 @@
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import type { PortFact, Shapes } from '../engine/index.ts'
 import { Deployed } from './deployed.ts'
+import { Latencies } from './latencies.ts'
 import { isKnown, type Resident, type Residents } from './residents.ts'
 import type { Scheduler } from './scheduler.ts'
 import type { Gear } from './types.ts'
@@ -16,6 +17,8 @@ export interface Stage {
    * They are given up as soon as their memory is wanted.
    */
   readonly spares: Map<string, readonly Resident[]>
+  /** the same choice as what is live of a model, on other engines; given up as soon as their memory is wanted */
+  readonly replicas: Map<string, readonly Deployed[]>
   /** deployments that were replaced and still answer their last requests */
   readonly retiring: Set<Promise<void>>
   /** shapes of the values between blocks, by model and input size, once a whole chain has run */
@@ -89,7 +92,7 @@ export function deployed(
   before?: Deployed,
 ): Deployed {
   const same = before && before.gear === gear && sameChoice(before.target, target)
-  return new Deployed(target, gear, residents, stage.residents, same ? before : undefined)
+  return new Deployed(target, gear, residents, stage.residents, same ? new Latencies(before.latencies) : undefined)
 }
 
 /** Lets a deployment that was replaced go when its last request is answered; changes that need its memory wait for that. */
@@ -106,12 +109,23 @@ export async function evictSpares(stage: Stage, models: Iterable<string> = [...s
   }
 }
 
+/** Lets go what runs on other engines beside what is live; last requests on it are answered. */
+export function dropReplicas(stage: Stage, models: Iterable<string> = [...stage.replicas.keys()]): void {
+  for (const model of [...models]) {
+    const replicas = stage.replicas.get(model) ?? []
+    stage.replicas.delete(model)
+    for (const replica of replicas) retire(stage, replica)
+  }
+}
+
 export const fits = (stage: Stage, moreBytes: number, limitBytes: number | undefined): boolean =>
   limitBytes === undefined || stage.residents.bytes + moreBytes <= limitBytes
 
 /** Whether the same files would answer, at the same size and on the same engine. */
-export const sameChoice = (a: Target, b: Target): boolean =>
-  a.core === b.core &&
+export const sameChoice = (a: Target, b: Target): boolean => a.core === b.core && sameFiles(a, b)
+
+/** Whether the same files would answer, at the same size. */
+export const sameFiles = (a: Target, b: Target): boolean =>
   a.inputSize.join() === b.inputSize.join() &&
   a.chain.length === b.chain.length &&
   a.chain.every(({ key }, i) => key === b.chain[i]!.key)

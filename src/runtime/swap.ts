@@ -1,11 +1,12 @@
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
-import type { Deployed } from './deployed.ts'
+import { Deployed } from './deployed.ts'
 import type { Resident } from './residents.ts'
 import {
   acquire,
   acquireAll,
   checkWhole,
   deployed,
+  dropReplicas,
   evictSpares,
   fits,
   releaseAll,
@@ -97,6 +98,11 @@ async function makeRoom(stage: Stage, steps: readonly Step[], limitBytes: number
   if (enough()) return true
   await Promise.all(stage.retiring)
   if (enough()) return true
+  if (stage.replicas.size > 0) {
+    dropReplicas(stage)
+    await Promise.all(stage.retiring)
+    if (enough()) return true
+  }
   const needed = new Set(steps.flatMap(({ units }) => units.map(({ key }) => key)))
   for (const [model, spare] of stage.spares) {
     if (!spare.some(({ unit }) => needed.has(unit.key))) await evictSpares(stage, [model])
@@ -107,6 +113,7 @@ async function makeRoom(stage: Stage, steps: readonly Step[], limitBytes: number
 /** A limit that was lowered is kept when the swap is reported, though last requests still run on what was replaced. */
 async function trim(stage: Stage, limitBytes: number | undefined): Promise<void> {
   if (fits(stage, 0, limitBytes)) return
+  dropReplicas(stage)
   await Promise.all(stage.retiring)
   if (!fits(stage, 0, limitBytes)) await evictSpares(stage)
 }
@@ -124,9 +131,34 @@ async function flipTogether(stage: Stage, steps: readonly Step[]): Promise<void>
   for (const [{ model, old, target, gear }, residents] of ready) {
     stage.live.set(model, deployed(stage, target!, gear, residents, old))
   }
-  for (const { model, old, target } of steps) if (old && target) replaced(stage, model, old, target)
+  for (const { model, old, target } of steps) {
+    if (old && target) replaced(stage, model, old, target)
+    if (old && !(target && sameChoice(old.target, target))) dropReplicas(stage, [model])
+  }
+  for (const model of [...stage.replicas.keys()]) await renew(stage, model)
   await letLeave(stage, steps)
   stage.scheduler.pump()
+}
+
+/** Deploys what runs beside a model anew, for the plan in force. Everything of it is loaded. */
+async function renew(stage: Stage, model: string): Promise<void> {
+  const now = stage.live.get(model)
+  const before = stage.replicas.get(model) ?? []
+  if (!now) return dropReplicas(stage, [model])
+  const renewed: Deployed[] = []
+  try {
+    for (const { target, gear, residents } of before) {
+      const again = { ...now.target, core: target.core }
+      const units = residents.map(({ unit }) => unit)
+      renewed.push(new Deployed(again, gear, await acquireAll(stage, again, units), stage.residents, now.latencies))
+    }
+    stage.replicas.set(model, renewed)
+    for (const replica of before) retire(stage, replica)
+  } catch {
+    // A help that cannot be had is no reason to call a swap failed.
+    for (const replica of renewed) retire(stage, replica)
+    dropReplicas(stage, [model])
+  }
 }
 
 /** A spare chain serves only the choice that it belongs to and swaps away from it: after a swap it has done its work. */
@@ -146,12 +178,14 @@ async function letLeave(stage: Stage, steps: readonly Step[]): Promise<void> {
     await stage.scheduler.drained(model)
     stage.live.delete(model)
     retire(stage, old)
+    dropReplicas(stage, [model])
     await evictSpares(stage, [model])
   }
 }
 
 /** Model by model, those that give memory back first, so that the sum only grows into what was given back. */
 async function changeInTurn(stage: Stage, steps: readonly Step[], limitBytes: number | undefined): Promise<void> {
+  dropReplicas(stage)
   await evictSpares(stage)
   await letLeave(stage, steps)
   await Promise.all(stage.retiring)
@@ -292,7 +326,12 @@ export async function shiftToFused(
   if (!old) throw new BlockscaleError('MODEL_UNKNOWN', `${model} is not loaded`)
   const target: Target = { ...old.target, fused }
   const { core } = target
-  if (fits(stage, stage.residents.missingBytes(core, [fused]), limitBytes)) {
+  const fitsBeside = () => fits(stage, stage.residents.missingBytes(core, [fused]), limitBytes)
+  if (!fitsBeside()) {
+    dropReplicas(stage)
+    await Promise.all(stage.retiring)
+  }
+  if (fitsBeside()) {
     const residents = await acquireAll(stage, target, [fused])
     const spare = await acquireAll(stage, target, target.chain)
     stage.live.set(model, deployed(stage, target, 'fused', residents))

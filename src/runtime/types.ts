@@ -66,6 +66,10 @@ export interface LiveModel {
   readonly gear: Gear
   /** the engine that runs it, from 0 */
   readonly core: number
+  /** further engines that run it while they have nothing of their own to do */
+  readonly replicas: readonly number[]
+  /** waiting frames that may run at once; 1 where batches bring nothing */
+  readonly batch: number
   readonly predicted: Figures
   /** of the most recent requests on this deployment; latencies are null before the first */
   readonly measured: {
@@ -187,6 +191,14 @@ type Happening =
   | { readonly kind: 'swap-failed'; readonly to: string; readonly code: ErrorCode; readonly message: string }
   | { readonly kind: 'gear'; readonly model: string; readonly gear: Gear; readonly why: string }
   | {
+      /** a model that cannot keep up is helped, or needs no help any more */
+      readonly kind: 'throughput'
+      readonly model: string
+      readonly engines: number
+      readonly batch: number
+      readonly why: string
+    }
+  | {
       /** a model does not fit as a whole: some of its blocks are mapped for each picture */
       readonly kind: 'streaming'
       readonly model: string
@@ -281,6 +293,10 @@ export interface Runtime {
   live(): Live
   /** The plan that these wishes would get; nothing changes. An infeasible plan is an answer here. */
   whatIf(request: WhatIf): Promise<Plan>
+  /** Pictures of one source that are worth being in flight at once: as many as engines run the model. */
+  framesAtOnce(model: string): number
+  /** To be told of a picture that was given up because a newer one came while the model was busy: that too says that it cannot keep up. */
+  missed(model: string): void
   /** Every combination of a model that no other beats, in both quality and what it costs. @throws BlockscaleError MODEL_UNKNOWN, NOT_FOUND */
   frontier(model: string): Promise<Frontier>
   /** @throws BlockscaleError MODEL_UNKNOWN, OVERLOADED, DEADLINE_EXCEEDED, CANCELLED, ENGINE_FAILED, ENGINE_LOST */

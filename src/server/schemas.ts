@@ -108,6 +108,10 @@ const liveModel = plannedModel
       .meta({ description: 'of the most recent requests on this deployment' }),
     gear: z.enum(['chain', 'fused']),
     core: z.number(),
+    replicas: z.array(z.number()).meta({
+      description: 'further engines that run the model while they have nothing of their own to do',
+    }),
+    batch: z.number().meta({ description: 'waiting frames that may run at once' }),
     state: z.enum(['ready', 'swapping', 'failed']),
   })
   .meta({ id: 'LiveModel' })

@@ -25,8 +25,9 @@ export interface Streams {
  * `GET /v1/stream?models=a,b`: each binary message is a picture, each answer a text message
  * `{"frame", "dropped", "answers": {model: answer or error}}`.
  *
- * One frame is in the works and one may wait; a newer frame takes the place of the waiting one and counts it as
- * dropped. So a camera may send as fast as it likes: answers belong to the newest frame, and memory stays bounded.
+ * One frame is in the works for each engine that runs all the models, and one may wait; a newer frame takes the place of the waiting one
+ * and counts it as dropped. So a camera may send as fast as it likes: answers belong to the newest frame and come in the order of the
+ * frames, and memory stays bounded.
  */
 export function openStreams(service: Service, attempts?: Attempts): Streams {
   const server = new WebSocketServer({
@@ -106,23 +107,26 @@ function refuse(socket: Duplex, failure: BlockscaleError): void {
 function serveFrames(service: Service, socket: WebSocket, models: readonly string[]): void {
   const gone = new AbortController()
   let waiting: { bytes: Uint8Array; frame: number } | undefined
-  let working = false
+  let working = 0
+  let sent: Promise<void> = Promise.resolve()
   let frames = 0
   let dropped = 0
 
-  const work = async (): Promise<void> => {
-    if (working) return
-    working = true
-    try {
-      while (waiting && socket.readyState === socket.OPEN) {
-        const { bytes, frame } = waiting
-        waiting = undefined
-        const text = await answerTo(bytes, frame)
-        await send(socket, text)
-      }
-    } finally {
-      working = false
-      if (service.stopping.aborted) end()
+  const atOnce = (): number => Math.min(...models.map((model) => service.runtime.framesAtOnce(model)))
+  const work = (): void => {
+    while (waiting && working < atOnce() && socket.readyState === socket.OPEN) {
+      const { bytes, frame } = waiting
+      waiting = undefined
+      working++
+      const answer = answerTo(bytes, frame)
+      // A frame counts until its answer was read, so that a slow reader slows down what is taken up.
+      sent = sent
+        .then(async () => send(socket, await answer))
+        .finally(() => {
+          working--
+          if (service.stopping.aborted && working === 0) end()
+          else work()
+        })
     }
   }
   const end = (): void => {
@@ -130,7 +134,7 @@ function serveFrames(service: Service, socket: WebSocket, models: readonly strin
     setTimeout(() => socket.terminate(), GOODBYE_MS).unref()
   }
   const stop = (): void => {
-    if (!working) end()
+    if (working === 0) end()
   }
   service.stopping.addEventListener('abort', stop)
 
@@ -153,9 +157,12 @@ function serveFrames(service: Service, socket: WebSocket, models: readonly strin
     }
     // what comes while the service stops was not accepted
     if (service.stopping.aborted) return
-    if (waiting) dropped++
+    if (waiting) {
+      dropped++
+      for (const model of models) service.runtime.missed(model)
+    }
     waiting = { bytes: bytesOf(data), frame: ++frames }
-    void work()
+    work()
   })
   socket.on('close', () => {
     waiting = undefined

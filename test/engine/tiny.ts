@@ -10,10 +10,12 @@ const model = (graph: Omit<Graph, 'facts' | 'name'>): Model => ({
   functions: [],
 })
 
-const fact = (dims: readonly number[]) => ({ type: 'float32' as const, dims })
+type Dims = readonly (number | string)[]
+
+const fact = (dims: Dims) => ({ type: 'float32' as const, dims })
 
 /** A block that adds a constant, so that a sum tells which blocks have run. */
-export function adder(input: string, output: string, constant: number, dims: readonly number[] = [1, 4]): Model {
+export function adder(input: string, output: string, constant: number, dims: Dims = [1, 4]): Model {
   return model({
     inputs: [{ name: input, fact: fact(dims) }],
     outputs: [{ name: output, fact: fact(dims) }],

@@ -24,7 +24,13 @@ export async function compile(path: string, model: Model): Promise<string> {
  *
  * Descendant dk is planned with k·1000 bytes.
  */
-export async function toy(folder: string, model: string, length: number, variants: number): Promise<Toy> {
+export async function toy(
+  folder: string,
+  model: string,
+  length: number,
+  variants: number,
+  dims: readonly (number | string)[] = [1, 4],
+): Promise<Toy> {
   const units: Unit[][] = []
   for (let block = 0; block < length; block++) {
     const [input, output] = [
@@ -34,7 +40,7 @@ export async function toy(folder: string, model: string, length: number, variant
     units.push([])
     for (let k = 1; k <= variants; k++) {
       const key = `${model}-b${block}-d${k}`
-      const path = await compile(join(folder, `${key}.ort`), adder(input, output, k * 10 ** block))
+      const path = await compile(join(folder, `${key}.ort`), adder(input, output, k * 10 ** block, dims))
       const border = { inputs: [port(input)], outputs: [port(output)] }
       const names = { key, block: `b${block}`, descendant: `d${k}`, kind: 'original' }
       units[block]!.push({ ...names, path, fileBytes: 100 * k, memoryBytes: 1000 * k, ...border })
@@ -81,11 +87,17 @@ export const zeros = (): Tensors => ({ x: floats([1, 4], [0, 0, 0, 0]) })
 
 export function openStage(engines: readonly Engine[], options: Omit<SchedulerOptions, 'live'> = {}): Stage {
   const live = new Map<string, Deployed>()
+  const replicas = new Map<string, readonly Deployed[]>()
   return {
     live,
     residents: new Residents(engines),
-    scheduler: new Scheduler(engines, { live: (model) => live.get(model), ...options }),
+    scheduler: new Scheduler(engines, {
+      live: (model) => live.get(model),
+      replicas: (model) => replicas.get(model) ?? [],
+      ...options,
+    }),
     spares: new Map(),
+    replicas,
     retiring: new Set(),
     shapes: new Map(),
   }

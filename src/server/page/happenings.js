@@ -30,6 +30,10 @@ function words(kind, data, summaries) {
       return html`<b class="warning">Swap failed</b>, nothing changed: ${data.message}`
     case 'gear':
       return html`${data.model} runs ${data.gear}: ${data.why}`
+    case 'throughput':
+      return html`${data.model} runs on ${data.engines} ${data.engines === 1 ? 'engine' : 'engines'}${
+        data.batch > 1 && `, up to ${data.batch} frames at once`
+      }: ${data.why}`
     case 'limit':
       return html`<b class="warning">${data.limit}</b>: ${data.why}`
     case 'workload':

@@ -20,7 +20,7 @@ export function ModelCard({ model, summary, workloads, budget, onWorkload, onRem
       <h3 id=${id}>${model.model}</h3>
       ${set && html`<button type="button" class="small" onClick=${onRemove} aria-label=${`Stop ${model.model}`}>stop</button>`}
       <p class="quiet">
-        ${summary?.task} · ${model.inputSize[1]}×${model.inputSize[0]} · core ${model.core} ·${' '}
+        ${summary?.task} · ${model.inputSize[1]}×${model.inputSize[0]} · ${cores(model)} ·${' '}
         <span title="a chain of blocks right after a swap, one fused graph soon after">${model.gear}</span>
         ${model.state !== 'ready' && html` · <b class="warning">${model.state}</b>`}
         ${summary && html` · ${format.count(summary.options)} possible models`}
@@ -109,3 +109,7 @@ function Limits({ id, workload, others, predicted, points, set }) {
     ${others > 0 && html`<small>${workload.id} asks for most; ${others} more ${others === 1 ? 'workload asks' : 'workloads ask'} for this model</small>`}
   </div>`
 }
+
+/** The engine that a model has, and those that are lent to it. */
+const cores = ({ core, replicas, batch }) =>
+  `${replicas.length === 0 ? 'core' : 'cores'} ${[core, ...replicas].join(' + ')}${batch > 1 ? `, batches of ${batch}` : ''}`

@@ -17,7 +17,7 @@ export function eventRoutes(service: Service): Route[] {
       method: 'get',
       path: '/v1/events',
       tag: 'plan',
-      summary: 'Server-sent events: plans, swaps, limits, gears and decisions as they happen',
+      summary: 'Server-sent events: plans, swaps, limits, gears, throughput and decisions as they happen',
       description:
         'Begins with an event `live` that holds what GET /v1/plan answers. A client that comes back with Last-Event-ID gets what it missed, as far as it is kept (256 events).',
       answer: [{ type: 'text/event-stream', schema: z.string() }],

@@ -75,6 +75,8 @@ export function livePlanJson(live: Live): z.infer<typeof livePlan> {
         measured: { ...each.measured },
         gear: each.gear,
         core: each.core,
+        replicas: [...each.replicas],
+        batch: each.batch,
         state: each.state,
       }
     }),
