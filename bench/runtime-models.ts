@@ -15,7 +15,8 @@ import {
   writeModel,
 } from '../src/onnx/index.ts'
 import { compileUnit, compileWhole } from '../src/runtime/compile-unit.ts'
-import { bordersOf, eligibleValues, measureLayout } from '../src/runtime/layout.ts'
+import { bordersOf, eligibleValues } from '../src/runtime/layout.ts'
+import { measureLayout } from '../src/runtime/measure-layout.ts'
 import type { Target, Unit } from '../src/runtime/unit.ts'
 import { floats, type Tensor } from '../src/tensor/index.ts'
 

@@ -4,6 +4,7 @@ import { allocate, elementCount, type Tensor } from '../tensor/index.ts'
 import { openCompiled } from './compiled.ts'
 import { discard } from './discard.ts'
 import { type EngineAnswer, type EngineCall, sharedNow, transferable } from './messages.ts'
+import { loadLibrary } from './native.ts'
 import { readAhead } from './read-ahead.ts'
 import { fromOrt, openSession, type Session, type Tensors } from './session.ts'
 import { Streamed } from './streamed.ts'
@@ -14,6 +15,8 @@ import { Streamed } from './streamed.ts'
  * It never compiles: what it loads is mapped. Anything unexpected ends the thread; the engine starts another.
  */
 const port = parentPort!
+// While the files that come first are still looked for.
+loadLibrary()
 interface Loaded {
   /** mapped already, or to be mapped for each run */
   readonly from: Session | Streamed

@@ -1,6 +1,7 @@
 export * from './compiled.ts'
 export * from './engine.ts'
 export { type PortFact, sharedNow, type Windowed } from './messages.ts'
+export { runtimeVersion } from './native.ts'
 export { openParking, type Parking, parkOn } from './parking.ts'
 export { readAhead } from './read-ahead.ts'
 export * from './session.ts'

@@ -26,10 +26,24 @@ interface Binding {
   initOrt(): void
 }
 
-// The package has no `exports`, and its version is pinned: the file is there, and a test runs on it.
-const library = createRequire(import.meta.url)('onnxruntime-node/dist/binding') as Binding
+// The package has no `exports`, and its version is pinned: the files are there, and a test runs on them.
+const require = createRequire(import.meta.url)
+const version = (require('onnxruntime-node/dist/version') as { version: string }).version
+let library: { readonly native: Binding; readonly Tensor: typeof Tensor } | undefined
 
-export function newNativeSession(): NativeSession {
-  library.initOrt()
-  return new library.binding.InferenceSession()
+/** Loads ONNX Runtime into this thread, which takes tens of milliseconds: only into threads that run graphs. */
+export function loadLibrary(): NonNullable<typeof library> {
+  if (!library) {
+    library = {
+      native: require('onnxruntime-node/dist/binding') as Binding,
+      Tensor: (require('onnxruntime-node') as typeof import('onnxruntime-node')).Tensor,
+    }
+    library.native.initOrt()
+  }
+  return library
 }
+
+export const newNativeSession = (): NativeSession => new (loadLibrary().native.binding.InferenceSession)()
+
+/** Known without loading it. */
+export const runtimeVersion = (): string => version

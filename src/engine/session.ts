@@ -1,7 +1,7 @@
-import * as ort from 'onnxruntime-node'
+import type * as ort from 'onnxruntime-node'
 import { BlockscaleError } from '../base/index.ts'
 import type { Tensor, TensorType } from '../tensor/index.ts'
-import { type NativeSession, newNativeSession } from './native.ts'
+import { loadLibrary, type NativeSession, newNativeSession } from './native.ts'
 import { inCall } from './parking.ts'
 
 export type Tensors = Readonly<Record<string, Tensor>>
@@ -124,14 +124,13 @@ function load(session: NativeSession, model: Uint8Array | string, settings: ort.
   else session.loadModel(model.buffer, model.byteOffset, model.byteLength, settings)
 }
 
-export const runtimeVersion = (): string => ort.env.versions.node ?? ort.env.versions.common
-
 const reason = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause)).slice(0, 500)
 
 function toOrt(name: string, value: Tensor | undefined): ort.Tensor {
   if (!value) throw new BlockscaleError('ENGINE_FAILED', `the run failed: input '${name}' is missing in 'feeds'.`)
-  if (value instanceof ort.Tensor) return value
-  return new ort.Tensor(value.type as 'float32', value.data as Float32Array, value.dims as number[])
+  const { Tensor } = loadLibrary()
+  if (value instanceof Tensor) return value
+  return new Tensor(value.type as 'float32', value.data as Float32Array, value.dims as number[])
 }
 
 /** The plain tensor of one that the library made: only such can be sent to another thread. */

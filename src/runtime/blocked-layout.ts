@@ -17,9 +17,6 @@ export interface BlockedBorders {
 
 const NCHWC = 'com.microsoft.nchwc'
 
-/** Channels of this multiple have the same shape in both layouts, whatever the size of the groups on this CPU. */
-export const GROUP = 16
-
 /**
  * A model whose optimised form computes in blocked layout up to its borders: a 1×1 convolution with the identity stands at each of them.
  * `withoutProbes` takes them out of the optimised form, together with the reordering beyond.

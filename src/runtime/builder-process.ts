@@ -7,7 +7,8 @@ import type { Tensor } from '../tensor/index.ts'
 import { type BorderValue, type Manifest, openZoo, type Zoo, type ZooFile } from '../zoo/index.ts'
 import type { BlockedBorders } from './blocked-layout.ts'
 import { compileUnit, compileWhole, feedsOf } from './compile-unit.ts'
-import { type Layout, measureLayout, unitFile, writeLayout } from './layout.ts'
+import { type Layout, unitFile, writeLayout } from './layout.ts'
+import { measureLayout } from './measure-layout.ts'
 
 export interface CompileJob {
   readonly kind: 'compile'

@@ -1,5 +1,5 @@
 import { ORIGINAL } from '../base/index.ts'
-import { type PlannedModel, type SolverThread, startSolver } from '../optimizer/index.ts'
+import type { PlannedModel, SolverThread } from '../optimizer/index.ts'
 import { problemModel, type SizedPredictor } from '../profiles/index.ts'
 import type { Choices } from '../zoo/index.ts'
 
@@ -50,6 +50,7 @@ export interface Predicted {
  * thread of their own.
  */
 export async function frontierOf(mix: readonly Predicted[]): Promise<Frontier> {
+  const { startSolver } = await import('../optimizer/index.ts')
   const solver = startSolver()
   try {
     return await frontierBy(solver, mix)

@@ -2,15 +2,16 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { sha256, writeFileAtomic } from '../base/index.ts'
-import { openCompiled, type PortFact, quickest, type Session } from '../engine/index.ts'
 import type { Manifest, ManifestBlock, ZooFile } from '../zoo/index.ts'
-import { type BlockedBorders, GROUP } from './blocked-layout.ts'
-import { feedsOf } from './compile-unit.ts'
+import type { BlockedBorders } from './blocked-layout.ts'
 
 /** Border values that are handed over in blocked layout, with their channels. */
 export type Layout = ReadonlyMap<string, number>
 
 export const PLAIN: Layout = new Map()
+
+/** Channels of this multiple have the same shape in both layouts, whatever the size of the groups on this CPU. */
+const GROUP = 16
 
 /** Values between blocks whose shape is the same in both layouts. The ends of a model stay plain: callers see them. */
 export function eligibleValues({
@@ -41,55 +42,6 @@ export function bordersOf(
 export function unitFile(file: ZooFile, { inputs, outputs }: BlockedBorders): ZooFile {
   const borders = JSON.stringify([[...inputs], [...outputs]])
   return { path: '', bytes: 0, sha256: sha256(`unit 1\n${file.sha256}\n${borders}`) }
-}
-
-/** Blocked is better nearly everywhere: a border stays plain only where the blocks at it lose more than noise. */
-const NOISE = 1.03
-
-/**
- * A value stays plain where the blocks on both of its sides, together, are slower when it is blocked.
- *
- * @param times by block, milliseconds with plain and with blocked borders; absent where it could not be measured
- */
-export function chooseLayout(
-  values: Layout,
-  blocks: readonly { readonly borders: BlockedBorders; readonly times?: readonly [plain: number, blocked: number] }[],
-): Layout {
-  const isWorthIt = (value: string) => {
-    const sides = blocks.filter(({ borders }) => borders.inputs.has(value) || borders.outputs.has(value))
-    const total = (of: 0 | 1) => sides.reduce((sum, { times }) => sum + (times?.[of] ?? Number.NaN), 0)
-    return total(1) <= NOISE * total(0)
-  }
-  return new Map([...values].filter(([value]) => isWorthIt(value)))
-}
-
-/**
- * Which values are better blocked here: each original block is run with plain and with blocked borders.
- *
- * @param compile gives the path of a block that was compiled with such borders
- */
-export async function measureLayout<
-  B extends { readonly borders: BlockedBorders; readonly ports: readonly PortFact[] },
->(
-  values: Layout,
-  blocks: readonly B[],
-  compile: (block: B, borders: BlockedBorders) => Promise<string>,
-): Promise<Layout> {
-  const plain: BlockedBorders = { inputs: PLAIN, outputs: PLAIN }
-  const measured: { borders: BlockedBorders; times?: readonly [number, number] }[] = []
-  for (const block of blocks) {
-    const feeds = feedsOf(block.ports)
-    const sessions: Session[] = []
-    try {
-      for (const borders of [plain, block.borders]) sessions.push(await openCompiled(await compile(block, borders)))
-      const [before, after] = feeds ? quickest(sessions, feeds) : []
-      const known = before !== undefined && after !== undefined
-      measured.push({ borders: block.borders, ...(known ? { times: [before, after] as const } : {}) })
-    } finally {
-      for (const session of sessions) await session.release()
-    }
-  }
-  return chooseLayout(values, measured)
 }
 
 const schema = z.strictObject({ blocked: z.array(z.tuple([z.string(), z.int().positive()])) })

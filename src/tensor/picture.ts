@@ -1,5 +1,5 @@
 import { open } from 'node:fs/promises'
-import sharp, { type Sharp } from 'sharp'
+import type { SharpOptions } from 'sharp'
 import { BlockscaleError } from '../base/index.ts'
 import { readPictureHeader } from './picture-header.ts'
 
@@ -16,6 +16,9 @@ export interface PictureLimits {
 }
 
 const MAX_PIXELS = 25_000_000
+
+/** Loading libvips takes a tenth of a second: threads that only compute, and a service before its first picture, do without. */
+const loadSharp = async () => (await import('sharp')).default
 
 /**
  * Reads a JPEG, PNG or WebP picture, turned upright by its EXIF orientation, as 8-bit sRGB.
@@ -37,7 +40,7 @@ export async function decodePicture(source: Uint8Array | string, limits: Picture
     )
   }
   try {
-    const { data, info } = await decoder(source, maxPixels)
+    const { data, info } = await (await loadSharp())(source, readingOf(maxPixels))
       .autoOrient()
       .flatten({ background: '#fff' })
       .toColourspace('srgb')
@@ -55,7 +58,7 @@ async function readHeader(source: Uint8Array | string, name: string): Promise<{ 
   if (known) return known
   try {
     const start = typeof source === 'string' ? await readStart(source) : source.subarray(0, SIGNATURE_BYTES)
-    if (isReadable(start)) return await sharp(source, { limitInputPixels: false }).metadata()
+    if (isReadable(start)) return await (await loadSharp())(source, { limitInputPixels: false }).metadata()
   } catch (cause) {
     throw unreadable(name, cause)
   }
@@ -81,8 +84,12 @@ async function readStart(path: string): Promise<Uint8Array> {
 }
 
 /** `failOn: 'truncated'` also accepts pictures with harmless warnings, which cameras write. */
-const decoder = (source: Uint8Array | string, maxPixels: number): Sharp =>
-  sharp(source, { limitInputPixels: maxPixels, failOn: 'truncated', sequentialRead: true, pages: 1 })
+const readingOf = (maxPixels: number): SharpOptions => ({
+  limitInputPixels: maxPixels,
+  failOn: 'truncated',
+  sequentialRead: true,
+  pages: 1,
+})
 
 const bytesOf = (data: Buffer): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
 
@@ -109,12 +116,14 @@ export async function encodePng(picture: Picture): Promise<Uint8Array> {
   if (data.length !== channels * width * height) {
     throw new BlockscaleError('TENSOR_INVALID', `${data.length} bytes are no picture of ${width} × ${height} pixels`)
   }
+  const sharp = await loadSharp()
   const image = sharp(data, { raw: { width, height, channels } })
   return bytesOf(await (channels === 1 ? image.toColourspace('b-w') : image).png({ compressionLevel: 6 }).toBuffer())
 }
 
 /** A picture with SVG (of the same width and height) drawn over it, as PNG bytes. */
 export async function encodeOverlay(picture: Picture, svg: string): Promise<Uint8Array> {
+  const sharp = await loadSharp()
   const raw = { width: picture.width, height: picture.height, channels: 3 } as const
   return bytesOf(
     await sharp(picture.data, { raw })
