@@ -2,13 +2,12 @@ import { access, constants, readFile, rm, statfs, writeFile } from 'node:fs/prom
 import { createServer } from 'node:net'
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
-import { formatBytes, seededRandom } from '../base/index.ts'
+import { formatBytes, packageVersion, seededRandom } from '../base/index.ts'
 import { openSession } from '../engine/index.ts'
 import { node, writeModel } from '../onnx/index.ts'
 import { openProfiles, thisDevice } from '../profiles/index.ts'
 import { decodePicture, encodePng, floats } from '../tensor/index.ts'
 import { openZoo } from '../zoo/index.ts'
-import { packageVersion } from './package-info.ts'
 
 export interface Finding {
   readonly check: string

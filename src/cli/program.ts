@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { packageVersion } from '../base/index.ts'
 import { addAdapt } from './commands/adapt.ts'
 import { addBench } from './commands/bench.ts'
 import { addBuild } from './commands/build.ts'
@@ -16,7 +17,6 @@ import { addPull } from './commands/pull.ts'
 import { addRun } from './commands/run.ts'
 import { addServe } from './commands/serve.ts'
 import { addStart } from './commands/start.ts'
-import { packageVersion } from './package-info.ts'
 import type { Shell } from './shell.ts'
 
 /** All commands; what they print goes through `shell`, and what commander refuses is thrown as a `CommanderError`. */

@@ -1,4 +1,4 @@
-import { BlockscaleError, type ModelId } from '../base/index.ts'
+import { BlockscaleError, type ModelId, sha256 } from '../base/index.ts'
 import type { Manifest } from '../zoo/index.ts'
 import { columnsOfLoss, columnsOfMeasurement, deviceOf, iso, lossOf, measurementOf, sizeFilter } from './columns.ts'
 import { readCombinations, saveCombination } from './combination-rows.ts'
@@ -46,6 +46,8 @@ export interface ProfileStore {
   measurements(where: { model: ModelId; device: string; size?: Size | undefined }): Measurement[]
   saveLosses(rows: readonly Loss[]): void
   losses(where: { model: ModelId; size?: Size | undefined }): Loss[]
+  /** Changes whenever something changes that predictions of a model on a device are fitted to. */
+  stamp(where: { model: ModelId; device: string }): string
   /** One row for each model, size, device, split and choices; the newest replaces the one before. */
   saveCombinations(rows: readonly Combination[]): void
   combinations(where: CombinationFilter): Combination[]
@@ -151,6 +153,20 @@ class SqliteStore implements ProfileStore {
         )
         .map(lossOf),
     )
+  }
+
+  stamp({ model, device }: { model: ModelId; device: string }): string {
+    return this.#rows.reading(() => {
+      const all = (sql: string, ...values: string[]) => this.#rows.all(sql, model, ...values)
+      return sha256(
+        JSON.stringify([
+          all('SELECT * FROM measurements WHERE model = ? AND device = ? ORDER BY block, descendant', device),
+          all('SELECT * FROM losses WHERE model = ? ORDER BY block, descendant'),
+          // Of all devices: qualities are the same everywhere. The checksum stands for the choices.
+          all('SELECT * FROM combinations WHERE model = ? ORDER BY combination'),
+        ]),
+      )
+    })
   }
 
   saveCombinations(combinations: readonly Combination[]): void {

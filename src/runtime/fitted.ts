@@ -1,10 +1,9 @@
-import { isName } from '../base/index.ts'
 import { type ProfileStore, predictors, type SizedPredictor } from '../profiles/index.ts'
 import type { Manifest } from '../zoo/index.ts'
 
 /**
- * Predictors of models, fitted anew only when something was measured or built since: a fit takes tens of milliseconds, in which the
- * thread that plans answers nobody.
+ * Predictors of models, fitted anew only when something was measured or built since: a fit takes tens of milliseconds and more, in which
+ * the thread that plans answers nobody.
  */
 export class Fitted {
   readonly #store: ProfileStore
@@ -17,7 +16,7 @@ export class Fitted {
   }
 
   of(manifest: Manifest): readonly SizedPredictor[] {
-    const state = this.#state(manifest)
+    const state = this.state(manifest)
     const known = this.#known.get(manifest.model)
     if (known?.state === state) return known.sizes
     const sizes = predictors(this.#store, manifest, this.#device)
@@ -26,13 +25,8 @@ export class Fitted {
   }
 
   /** Changes whenever the profiles of a model, or its descendants, have changed. */
-  #state({ model, blocks, sizes }: Manifest): string {
-    if (!isName(model)) return ''
-    const rows = this.#store.query(`SELECT
-      (SELECT count(*) || ' ' || max(measured_at) FROM measurements WHERE model = '${model}') AS measurements,
-      (SELECT count(*) || ' ' || max(measured_at) FROM combinations WHERE model = '${model}') AS combinations,
-      (SELECT count(*) || ' ' || total(divergence) FROM losses WHERE model = '${model}') AS losses`)
+  state({ model, blocks, sizes }: Manifest): string {
     const files = blocks.flatMap(({ descendants }) => descendants.map(({ file }) => file.sha256))
-    return JSON.stringify([rows, files, sizes])
+    return JSON.stringify([this.#store.stamp({ model, device: this.#device }), files, sizes])
   }
 }

@@ -1,14 +1,14 @@
-import { BlockscaleError, modelId } from '../base/index.ts'
-import { type Plan, type PlannedModel, type Problem, startSolver } from '../optimizer/index.ts'
+import { BlockscaleError, type Log, modelId, silentLog } from '../base/index.ts'
+import type { Plan, PlannedModel, Problem, SolverThread } from '../optimizer/index.ts'
 import type { ProfileStore } from '../profiles/index.ts'
 import type { Manifest, Zoo } from '../zoo/index.ts'
 import { type Candidate, candidate, type Profiled } from './candidate.ts'
 import { Fitted } from './fitted.ts'
 import { type Frontier, frontierOf } from './frontier.ts'
 import { type Current, place } from './place.ts'
+import { followedFrom, type KeptPlan, PlanMemory } from './plan-memory.ts'
 import { readSpeed } from './read-speed.ts'
 import type { Budget } from './types.ts'
-import type { ChosenDescendant } from './unit-files.ts'
 import type { ModelWish } from './wishes.ts'
 
 export interface PlanRequest {
@@ -26,30 +26,44 @@ export interface PlanRequest {
 }
 
 /** A plan with what is needed to load it. */
-export interface Planned {
-  readonly plan: Plan
+export interface Planned extends KeptPlan {
   readonly manifests: ReadonlyMap<string, Manifest>
-  /** by model: the descendants in the plan, with the memory that the plan counts for each */
-  readonly chosen: ReadonlyMap<string, readonly ChosenDescendant[]>
+  /** the checksum of what it followed from, where a start may come to the same and it is not kept yet */
+  readonly from?: string | undefined
 }
 
 export interface Planner {
   /** An infeasible plan is an answer. @throws BlockscaleError MODEL_UNKNOWN, PROBLEM_INVALID; ZOO_DAMAGED, also when no descendant of a block is whole */
   plan(request: PlanRequest): Promise<Planned>
+  /** The plan is in force: the next start with the same wishes, limits, models and profiles takes it as it is. */
+  keep(planned: Planned): void
   /** The whole trade-off of a model; worked out once for each state of its profiles. @throws BlockscaleError NOT_FOUND */
   frontier(model: string): Promise<Frontier>
   close(): Promise<void>
 }
 
-/** Makes plans from what is profiled of the models, in a thread of its own. */
-export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Planner {
-  const solver = startSolver()
+/** Makes plans from what is profiled of the models, in a thread of its own, or remembers them. */
+export function openPlanner(zoo: Zoo, store: ProfileStore, device: string, log: Log = silentLog): Planner {
+  let solver: Promise<SolverThread> | undefined
+  const memory = new PlanMemory(zoo.deviceFolder(device), log)
   const fitted = new Fitted(store, device)
   const frontiers = new WeakMap<Profiled['sizes'], Promise<Frontier>>()
   return {
-    async plan({ wishes, budget, workers, current, objective, nearest, isDamaged = () => false }) {
+    async plan(request) {
+      const { wishes, budget, workers, current, objective, nearest, isDamaged = () => false } = request
+      const manifests = new Map<string, Manifest>()
+      for (const { model } of wishes) manifests.set(model, await zoo.manifest(modelId(model)))
+      // What is live already makes other plans worth a swap, and a start has nothing live.
+      const isOfStart = current.size === 0 && (objective ?? 'quality') === 'quality' && !nearest
+      const from = isOfStart ? followedFrom(request, manifests, statesOf(fitted, manifests)) : undefined
+      const kept = from && (await memory.recall(from, manifests, workers))
+      if (kept && isWhole(kept, isDamaged)) return { ...kept, plan: { ...kept.plan, solveMs: 0 }, manifests }
       const profiled = new Map<string, Profiled>()
-      for (const wish of wishes) profiled.set(wish.model, await profiledModel(zoo, fitted, wish.model))
+      for (const [model, manifest] of manifests) profiled.set(model, profiledModel(fitted, manifest))
+      let aroundDamage = false
+      // Not before it is needed: a start that remembers its plan does without.
+      solver ??= import('../optimizer/index.ts').then(({ startSolver }) => startSolver())
+      const { solve: solveProblem } = await solver
       const solve = async (landing: ReadonlyMap<string, number>, bytesPerMs?: number) => {
         const candidates = new Map<string, Candidate>()
         for (const wish of wishes) {
@@ -58,7 +72,11 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Plan
             wish,
             current: current.get(model),
             expectedLoss: landing.get(model),
-            isWhole: (block: string, descendant: string) => !isDamaged(model, block, descendant),
+            isWhole: (block: string, descendant: string) => {
+              const damaged = isDamaged(model, block, descendant)
+              aroundDamage ||= damaged
+              return !damaged
+            },
             bytesPerMs,
           }
           candidates.set(model, candidate(profiled.get(model)!, options))
@@ -69,7 +87,7 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Plan
           models: [...candidates.values()].map(({ problem }) => problem),
           ...(objective ? { objective } : {}),
         }
-        const plan = await solver.solve(problem, { nearest })
+        const plan = await solveProblem(problem, { nearest })
         const models = plan.models.map((found) => candidates.get(found.model)!.planned(found))
         return { candidates, plan, models, worth: worthOf(models, wishes) }
       }
@@ -89,18 +107,26 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string): Plan
       const placed = place(models, { workers, rates, current })
       return {
         plan: { ...plan, models: placed },
-        manifests: new Map([...profiled].map(([model, { manifest }]) => [model, manifest])),
+        manifests,
         chosen: new Map(plan.models.map((found) => [found.model, candidates.get(found.model)!.chosen(found)])),
+        // Once it is mended, a start is to have what is damaged now.
+        from: aroundDamage ? undefined : from,
       }
     },
+    keep({ plan, chosen, from }) {
+      if (from && plan.status !== 'infeasible') memory.keep(from, { plan, chosen })
+    },
     async frontier(model) {
-      const { sizes } = await profiledModel(zoo, fitted, model)
+      const { sizes } = profiledModel(fitted, await zoo.manifest(modelId(model)))
       const known = frontiers.get(sizes) ?? frontierOf([{ model, sizes }])
       frontiers.set(sizes, known)
       known.catch(() => frontiers.delete(sizes))
       return known
     },
-    close: () => solver.close(),
+    async close() {
+      await memory.close()
+      await (await solver)?.close()
+    },
   }
 }
 
@@ -138,8 +164,16 @@ function landingOf(models: readonly PlannedModel[], profiled: ReadonlyMap<string
   )
 }
 
-async function profiledModel(zoo: Zoo, fitted: Fitted, model: string): Promise<Profiled> {
-  const manifest = await zoo.manifest(modelId(model))
+const statesOf = (fitted: Fitted, manifests: ReadonlyMap<string, Manifest>): Map<string, string> =>
+  new Map([...manifests].map(([model, manifest]) => [model, fitted.state(manifest)]))
+
+const isWhole = ({ chosen }: KeptPlan, isDamaged: NonNullable<PlanRequest['isDamaged']>): boolean =>
+  [...chosen].every(([model, choices]) =>
+    choices.every(({ block, descendant }) => !isDamaged(model, block, descendant)),
+  )
+
+function profiledModel(fitted: Fitted, manifest: Manifest): Profiled {
+  const { model } = manifest
   const sizes = fitted.of(manifest)
   if (sizes.length > 0) return { manifest, sizes }
   const hint = `Measure it with \`blockscale profile ${model}\`.`

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import express, { type Express, Router } from 'express'
 import type { Logger } from 'pino'
-import { BlockscaleError } from '../base/index.ts'
+import { BlockscaleError, packageVersion } from '../base/index.ts'
 import type { Runtime } from '../runtime/index.ts'
 import { refuseEarly } from './admission.ts'
 import { openAttempts, slowGuessing } from './attempts.ts'
@@ -28,7 +28,6 @@ import { predictRoutes } from './routes/predict.ts'
 import { workloadRoutes } from './routes/workloads.ts'
 import type { Service } from './service.ts'
 import { openStreams } from './stream.ts'
-import { packageVersion } from './version.ts'
 
 export interface AppOptions extends GuardOptions {
   readonly limits?: Partial<Limits> | undefined
