@@ -22,6 +22,8 @@ export interface DeployingOptions {
   readonly files: UnitFiles
   readonly records: Records
   readonly workers: number
+  /** nothing is loaded before it resolves */
+  readonly ready: Promise<void>
   readonly clock: Clock
   readonly log: Log
   readonly polisher?: Polisher | undefined
@@ -41,8 +43,8 @@ function slowed(wish: ModelWish, { slowdown }: Conditions): ModelWish {
   }
 }
 
-/** A plan with everything that it chose, found whole. */
-type PlannedWhole = Planned & { readonly drafts: readonly Target[] }
+/** A plan with the files of everything that it chose. */
+type PlannedFiles = Planned & { readonly drafts: readonly Target[] }
 
 /** What streams now, so that a plan that stays the same loads nothing. */
 function streamOf({ windowBytes, chain }: Target): Current['stream'] {
@@ -106,14 +108,14 @@ export class Deploying {
   change(wanted: (now: Wishes) => Wishes, why: string, keep?: (wishes: Wishes) => Promise<void>): Promise<Change> {
     return this.#inTurn(async () => {
       const wishes = wanted(this.#wishes)
-      const planned = await this.#solveWhole(wishes)
+      const { planned, report } = await this.#realise(wishes, why)
       const { plan } = planned
-      if (plan.status === 'infeasible') {
+      if (report === 'infeasible') {
         this.#options.tell({ kind: 'infeasible', plan, why })
         this.#options.records.decision({ at: this.#now(), action: 'refuse', why, readings: {} })
         throw new PlanInfeasible(plan)
       }
-      const report = await this.#deploy(planned, wishes, why)
+      this.#options.planner.keep(planned)
       this.#wishes = wishes
       await keep?.(wishes).catch((error: Error) => {
         this.#options.log.error(
@@ -134,21 +136,22 @@ export class Deploying {
     return this.#inTurn(async () => {
       const before = this.#conditions
       this.#conditions = conditions
-      let planned = await this.#solveWhole(this.#wishes)
-      const short = planned.plan.infeasible
+      let realised = await this.#realise(this.#wishes, why)
+      const short = realised.planned.plan.infeasible
       if (short?.constraint === 'memory') {
         this.#options.tell({ kind: 'limit', limit: 'memory', has: short.has, needs: short.needs, why })
         this.#conditions = { ...conditions, memoryBytes: short.needs }
-        planned = await this.#solveWhole(this.#wishes)
+        realised = await this.#realise(this.#wishes, why)
       }
-      if (planned.plan.status === 'infeasible') {
+      const { planned, report } = realised
+      if (report === 'infeasible') {
         this.#conditions = before
         const { constraint, has, needs } = planned.plan.infeasible ?? { constraint: '', has: 0, needs: 0 }
         const limit = constraint.startsWith('latency') ? 'latency' : constraint === 'memory' ? 'memory' : 'cores'
         this.#options.tell({ kind: 'limit', limit, has, needs, why: `${why}; no plan fits, the one in force stays` })
         return false
       }
-      return (await this.#deploy(planned, this.#wishes, why)) !== null
+      return report !== null
     })
   }
 
@@ -219,15 +222,16 @@ export class Deploying {
     })
   }
 
-  /** Solves, and solves again without what turns out to be damaged, until everything that the plan chose is found whole. */
-  async #solveWhole(wishes: Wishes): Promise<PlannedWhole> {
+  /** Plans and makes the plan live; and plans again without what turns out to be damaged, until all that it chose is found whole. */
+  async #realise(wishes: Wishes, why: string): Promise<{ planned: Planned; report: SwapReport | null | 'infeasible' }> {
     const { zoo, log, tell } = this.#options
     await this.#damage.lookAgain(zoo)
     for (;;) {
       const planned = await this.#solve(wishes)
-      if (planned.plan.status === 'infeasible') return { ...planned, drafts: [] }
+      if (planned.plan.status === 'infeasible') return { planned, report: 'infeasible' }
       try {
-        return { ...planned, drafts: await this.#targets(planned) }
+        const drafts = await this.#targets(planned)
+        return { planned, report: await this.#deploy({ ...planned, drafts }, wishes, why) }
       } catch (error) {
         if (!(error instanceof DescendantDamaged)) throw error
         const { model, block, descendant, message } = error
@@ -244,8 +248,9 @@ export class Deploying {
     return { memoryBytes: least(budget.memoryBytes, memoryBytes), cores: least(budget.cores, cores) }
   }
 
-  async #deploy(planned: PlannedWhole, wishes: Wishes, why: string): Promise<SwapReport | null> {
-    const { stage, records, tell, clock } = this.#options
+  async #deploy(planned: PlannedFiles, wishes: Wishes, why: string): Promise<SwapReport | null> {
+    const { stage, records, ready, tell, clock } = this.#options
+    await ready
     const started = clock.monotonic()
     const { plan, drafts } = planned
     const limitBytes = this.#within(wishes.budget).memoryBytes
@@ -272,6 +277,8 @@ export class Deploying {
         limitBytes,
       )
     } catch (thrown) {
+      // That is planned around at once.
+      if (thrown instanceof DescendantDamaged) throw thrown
       const { code, message } = asBlockscaleError(thrown)
       this.swaps = { ...this.swaps, failed: this.swaps.failed + 1 }
       tell({ kind: 'swap-failed', to: id, code, message })

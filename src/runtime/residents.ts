@@ -75,7 +75,7 @@ export class Residents {
   }
 
   /**
-   * Loads a unit or shares it, and runs it on zeros the first time, if its border is known. When that fails nothing stays loaded.
+   * Loads a unit or shares it, once its file is found whole, and runs it on zeros the first time, if its border is known. When that fails nothing stays loaded.
    *
    * One that runs in a window is not run yet: that memory is only had once all that share it were acquired.
    */
@@ -85,6 +85,7 @@ export class Residents {
     this.#count(core, unit)
     let resident: Resident | undefined
     try {
+      await unit.whole?.()
       resident = { unit, core, hold: await engine.hold(unit.key, unit.path, windowedOf(unit)) }
       const { loadMs } = resident.hold
       if (loadMs > 0) this.#busy(loadMs, unit.fileBytes)

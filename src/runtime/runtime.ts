@@ -1,8 +1,8 @@
 import { availableParallelism } from 'node:os'
 import { asBlockscaleError, BlockscaleError, modelId, silentLog, systemClock } from '../base/index.ts'
 import { Engine } from '../engine/index.ts'
-import { openProfiles, thisDevice } from '../profiles/index.ts'
-import { type Manifest, openZoo } from '../zoo/index.ts'
+import { type Device, openProfiles, type ProfileStore, thisDevice } from '../profiles/index.ts'
+import { type Manifest, openZoo, type Zoo } from '../zoo/index.ts'
 import { Builder } from './builder.ts'
 import { type Controller, startController } from './controller.ts'
 import type { Deployed } from './deployed.ts'
@@ -38,17 +38,13 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   const log = options.log ?? silentLog
   const clock = options.clock ?? systemClock
   const workers = Math.max(1, Math.floor(options.workers ?? availableParallelism()))
-  const zoo = openZoo(options.zoo)
-  const stored = await readWishes(zoo.dir)
-  const device = thisDevice()
-  const store = openProfiles(zoo.profilesPath)
-  store.saveDevice(device)
-
   const listeners = new Set<(event: RuntimeEvent) => void>()
   const tell = (happening: RuntimeHappening) => {
     for (const listener of listeners) listener({ ...happening, at: clock.now() })
   }
   const live = new Map<string, Deployed>()
+  let atStart = processMemory()
+  // First of all: the threads load ONNX Runtime while this one reads what they are to load.
   const engines = Array.from({ length: workers }, (_, core) => {
     const onReplaced = (why: string, requests: number) => tell({ kind: 'engine-replaced', core, why, requests })
     const onMissing = () => {
@@ -59,6 +55,17 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     return new Engine({ log, onReplaced, onMissing })
   })
   const replicas = new Map<string, readonly Deployed[]>()
+  const ready = Promise.all(engines.map((engine) => engine.ready())).then(() => {
+    // What the threads take by themselves is no model's memory.
+    atStart = processMemory()
+  })
+  ready.catch(() => {})
+  const zoo = openZoo(options.zoo)
+  const device = thisDevice()
+  const { stored, store } = await opened(zoo, device).catch(async (error) => {
+    await Promise.all(engines.map((engine) => engine.close()))
+    throw error
+  })
   const weights = new Map<string, number>()
   const scheduler = new Scheduler(engines, {
     live: (model) => live.get(model),
@@ -76,7 +83,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     shapes: new Map(),
   }
   const [builder, background] = [new Builder(0), new Builder(10)]
-  const planner = openPlanner(zoo, store, device.key)
+  const planner = openPlanner(zoo, store, device.key, log)
   const records = new Records(store, log)
   const deploying = new Deploying({
     stage,
@@ -85,6 +92,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     files: new UnitFiles({ zoo, builder, background, device: device.key }),
     records,
     workers,
+    ready,
     polisher: options.polisher,
     clock,
     log,
@@ -92,7 +100,6 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   })
   const tallies = new Tallies()
   const requests = new Requests({ scheduler, tallies, clock, manifest: (model) => deploying.manifest(model) })
-  let atStart = processMemory()
   const known = new Map<string, Manifest>()
   const unreadable = new Map<string, BlockscaleError>()
   const standing = new Standing(deploying, zoo.dir)
@@ -269,10 +276,9 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
   }
 
   try {
-    // What the threads take by themselves is no model's memory.
-    await Promise.all([refresh(), ...engines.map((engine) => engine.ready())])
-    atStart = processMemory()
+    await refresh()
     await start()
+    await ready
     controller = await startController(options.control, { stage, deploying, records, workers, clock, log, tell })
   } catch (error) {
     await runtime.close()
@@ -303,6 +309,13 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     for (const { id, model, why } of standing.unserved)
       log.error({ workload: id, model, why }, 'a workload is not served')
   }
+}
+
+async function opened(zoo: Zoo, device: Device): Promise<{ stored: Wishes; store: ProfileStore }> {
+  const stored = await readWishes(zoo.dir)
+  const store = openProfiles(zoo.profilesPath)
+  store.saveDevice(device)
+  return { stored, store }
 }
 
 const withWorkload = ({ budget, workloads }: Wishes, id: string, workload: Workload): Wishes => ({

@@ -1,5 +1,6 @@
 import { asBlockscaleError, BlockscaleError } from '../base/index.ts'
 import type { PortFact, Shapes } from '../engine/index.ts'
+import { DescendantDamaged } from './damage.ts'
 import { Deployed } from './deployed.ts'
 import { Latencies } from './latencies.ts'
 import { isKnown, type Resident, type Residents } from './residents.ts'
@@ -29,6 +30,10 @@ export interface Stage {
 export async function acquireAll(stage: Stage, target: Target, units: readonly Unit[]): Promise<Resident[]> {
   const acquired: Resident[] = []
   try {
+    // The next files are compared with their checksums while one is loaded.
+    let ahead = Promise.resolve<unknown>(undefined)
+    for (const { whole } of units) ahead = ahead.then(whole)
+    ahead.catch(() => {}) // the load of that unit says it
     // One after another, so that requests of other models get their turn between two loads.
     for (const unit of units) acquired.push(await acquire(stage, target, unit))
     await checkWhole(stage, target, units)
@@ -64,6 +69,7 @@ export async function checkWhole(stage: Stage, target: Target, units: readonly U
 
 /** Whose fault it is: an engine knows files and nothing of models. */
 function refuse({ model }: Target, thrown: unknown, unit?: Unit): never {
+  if (thrown instanceof DescendantDamaged) throw thrown
   const { code, message, hint } = asBlockscaleError(thrown)
   const what = unit?.block ? `${unit.descendant} of block ${unit.block} of ${model}` : model
   throw new BlockscaleError(code, `${what} cannot be loaded: ${message}`, hint, { cause: thrown })

@@ -54,7 +54,11 @@ export async function swap(stage: Stage, targets: readonly Target[], limitBytes:
   const models = steps.map(differences).filter(({ changed }) => changed.length > 0)
   const method = (await makeRoom(stage, steps, limitBytes)) ? 'beside' : 'exchange'
   if (method === 'beside') await flipTogether(stage, steps)
-  else await changeInTurn(stage, steps, limitBytes)
+  else {
+    // No model is paused while files are read that may be damaged.
+    for (const { whole } of unloaded(stage, steps)) await whole?.()
+    await changeInTurn(stage, steps, limitBytes)
+  }
   await trim(stage, limitBytes)
   const bytes = [...bytesByModel.values()].reduce((total, each) => total + each, 0)
   return { models, bytes, bytesByModel, ms: performance.now() - started, method }

@@ -1,4 +1,5 @@
 import { stat, utimes } from 'node:fs/promises'
+import { join } from 'node:path'
 import { BlockscaleError, ORIGINAL, sha256 } from '../base/index.ts'
 import type { PortFact } from '../engine/index.ts'
 import {
@@ -42,7 +43,7 @@ export interface ChosenDescendant {
 /**
  * Finds the compiled files of descendants and of fused choices, and has them made where they are missing or damaged.
  *
- * Every file was compared with its checksum before its path is given out, once while it stays as it was.
+ * Every file is compared with its checksum before it is loaded, once while it stays as it was.
  */
 export class UnitFiles {
   readonly #options: UnitFilesOptions
@@ -62,21 +63,23 @@ export class UnitFiles {
         const choice = chosen.find((each) => each.block === block.id)
         const descendant = descendantOf(manifest, block, choice?.descendant)
         const borders = bordersOf(block, layout)
-        const { path, bytes } = await this.#compiled(manifest, block, descendant.file, borders).catch(
-          (error: BlockscaleError) => {
+        const whole = () =>
+          this.#compiled(manifest, block, descendant.file, borders).catch((error: BlockscaleError) => {
             if (error.code !== 'ZOO_DAMAGED') throw error
             const { id, file } = descendant
             throw new DescendantDamaged({ model: manifest.model, block: block.id, descendant: id, file }, error)
-          },
-        )
-        const base = isBaseSize(manifest, size)
+          })
         const { sha256: key } = unitFile(descendant.file, borders)
+        // What is there is compared with its checksum when it is loaded: not before others that come first, or when nobody loads it.
+        const { path, bytes } = (await this.#present(key)) ?? (await whole())
+        const base = isBaseSize(manifest, size)
         return {
           key: choice?.window ? `${key} ${heldAs(choice)}` : key,
           block: block.id,
           descendant: descendant.id,
           kind: descendant.kind,
           path,
+          whole,
           fileBytes: bytes,
           memoryBytes: choice?.memoryBytes ?? bytes,
           ...(choice?.window ? { window: choice.window } : {}),
@@ -233,6 +236,15 @@ export class UnitFiles {
       })
       return this.#find(device, as)
     })
+  }
+
+  async #present(key: string): Promise<{ path: string; bytes: number } | undefined> {
+    const { zoo, device } = this.#options
+    const path = join(zoo.deviceFolder(device), `${key}.ort`)
+    return stat(path).then(
+      ({ size }) => ({ path, bytes: size }),
+      () => undefined,
+    )
   }
 
   async #find(device: string, file: ZooFile): Promise<{ path: string; bytes: number } | undefined> {

@@ -10,6 +10,8 @@ export interface Unit {
   readonly kind: string
   /** the `.ort` file to map */
   readonly path: string
+  /** Compares that file with its checksum, and has it made again where it differs; absent where that was done. @throws DescendantDamaged */
+  readonly whole?: (() => Promise<unknown>) | undefined
   /** bytes of that file */
   readonly fileBytes: number
   /** measured need of memory while it is loaded, mapped and anonymous; with its share of the model's window, where there is one */

@@ -90,6 +90,8 @@ class ZooFolder implements Zoo {
   readonly profilesPath: string
   readonly #verifier = new Verifier()
   readonly #compiled: DeviceCache
+  /** what was read lately: a start asks three times for the same */
+  readonly #manifests = new Map<ModelId, { readonly text: string; readonly manifest: Manifest }>()
 
   constructor(dir: string) {
     this.dir = dir
@@ -120,7 +122,11 @@ class ZooFolder implements Zoo {
       const hint = `${here}; prepare it with \`blockscale build ${model}\`, or name another folder with --zoo`
       throw new BlockscaleError('MODEL_UNKNOWN', `the model "${model}" is not built in this zoo`, hint, { cause })
     }
-    return parseManifest(text, path, model)
+    const known = this.#manifests.get(model)
+    if (known?.text === text) return known.manifest
+    const manifest = parseManifest(text, path, model)
+    this.#manifests.set(model, { text, manifest })
+    return manifest
   }
 
   path(model: ModelId, file: ZooFile): string {
