@@ -1,6 +1,9 @@
 import { execFileSync } from 'node:child_process'
+import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { ResultRow } from './result.ts'
+import { median, type ResultRow } from './result.ts'
 import { type BenchModel, fused, targetOf } from './runtime-models.ts'
 
 const ROUNDS = 7
@@ -45,17 +48,95 @@ export async function cold(folder: string, model: BenchModel): Promise<ResultRow
   }
 }
 
-/** The whole runtime on a built zoo whose compiled files are there: database, plan, checksums, loading, pre-processing, first answer. */
-export function coldRuntime(zoo: string, model: string, picture: string): ResultRow {
-  const ask = () => child({ way: 'runtime', files: [picture], zoo, model })
-  ask() // compiles
-  const times = Array.from({ length: 3 }, ask)
-  return {
-    part: 'cold-runtime',
-    model,
-    openAndFirstAnswerMs: round(Math.min(...times.map(({ ms }) => ms)), 1),
-    withProcessMs: round(Math.min(...times.map(({ withProcessMs }) => withProcessMs)), 1),
+interface RuntimeTime extends Time {
+  /** milliseconds since the process began, at the end of each stage */
+  readonly at: Readonly<Record<'process' | 'imports' | 'open' | 'answer', number>> & { readonly modules?: number }
+  readonly gear?: string
+  readonly remembered?: boolean
+}
+
+/**
+ * The whole runtime on a built zoo, from opening to the first answer for a picture, against `create` on the original file and one run of
+ * it on zeros: in turns, each in a fresh process, medians.
+ *
+ * It is started as a service is that ran before: its files are compiled and its plan is kept. `planned` is the same with the plan
+ * forgotten, as after a change of wishes or profiles.
+ *
+ * @param zoo is copied, so that it serves this model alone
+ */
+export function coldRuntime(
+  zoo: string,
+  model: string,
+  file: string,
+  picture: string,
+  feeds: readonly Feed[],
+): ResultRow {
+  const folder = mkdtempSync(join(tmpdir(), 'cold-zoo-'))
+  try {
+    for (const name of [model, '.device', 'profiles.db']) {
+      cpSync(join(zoo, name), join(folder, name), { recursive: true })
+    }
+    const start = () => child({ way: 'runtime', files: [picture], zoo: folder, model }) as RuntimeTime
+    const { gear } = child({ way: 'service', zoo: folder, model }) as RuntimeTime
+    const times: Record<'original' | 'remembered' | 'planned', RuntimeTime[]> = {
+      original: [],
+      remembered: [],
+      planned: [],
+    }
+    for (let i = 0; i < ROUNDS; i++) {
+      times.original.push(child({ way: 'original', files: [file], feeds, outputs: [] }) as RuntimeTime)
+      times.remembered.push(start())
+      forgetPlans(folder)
+      times.planned.push(start())
+    }
+    const wrong =
+      times.remembered.find(({ remembered }) => !remembered) ?? times.planned.find((time) => time.remembered)
+    if (wrong) throw new Error(`${model}: a start ${wrong.remembered ? 'remembered' : 'did not remember'} its plan`)
+    const middle = (way: keyof typeof times, of: (time: RuntimeTime) => number) => median(times[way].map(of))
+    const ms = ({ ms }: Time) => ms
+    const withProcessMs = (time: Time) => time.withProcessMs
+    const ratio = (way: keyof typeof times, of: (time: Time) => number) =>
+      round(middle(way, of) / middle('original', of))
+    const stage = (way: keyof typeof times, of: (at: RuntimeTime['at']) => number) =>
+      round(
+        middle(way, ({ at }) => of(at)),
+        1,
+      )
+    return {
+      part: 'cold-runtime',
+      model,
+      gear: gear ?? '',
+      rounds: ROUNDS,
+      originalMs: round(middle('original', ms), 1),
+      ms: round(middle('remembered', ms), 1),
+      ratio: ratio('remembered', ms),
+      plannedRatio: ratio('planned', ms),
+      originalWithProcessMs: round(middle('original', withProcessMs), 1),
+      withProcessMs: round(middle('remembered', withProcessMs), 1),
+      withProcessRatio: ratio('remembered', withProcessMs),
+      plannedWithProcessRatio: ratio('planned', withProcessMs),
+      originalCreateMs: stage('original', (at) => at.open - at.imports),
+      originalRunMs: stage('original', (at) => at.answer - at.open),
+      processMs: stage('remembered', (at) => at.process),
+      modulesMs: stage('remembered', (at) => at.modules! - at.process),
+      decodeMs: stage('remembered', (at) => at.imports - at.modules!),
+      openMs: stage('remembered', (at) => at.open - at.imports),
+      openPlannedMs: stage('planned', (at) => at.open - at.imports),
+      predictMs: stage('remembered', (at) => at.answer - at.open),
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
   }
+}
+
+export interface Feed {
+  readonly name: string
+  readonly dims: readonly number[]
+}
+
+function forgetPlans(zoo: string): void {
+  for (const device of readdirSync(join(zoo, '.device')))
+    rmSync(join(zoo, '.device', device, 'plans.json'), { force: true })
 }
 
 function child(argument: object): Time {

@@ -22,6 +22,8 @@ import { Scheduler } from '../src/runtime/scheduler.ts'
 import { acquireAll, type Stage } from '../src/runtime/stage.ts'
 import { shiftToFused, swap } from '../src/runtime/swap.ts'
 import type { Unit } from '../src/runtime/unit.ts'
+import { modelInputs } from '../src/runtime/unit-files.ts'
+import { openZoo } from '../src/zoo/index.ts'
 import { allocator, inOwnProcess } from './own-process.ts'
 import { median, type ResultRow, writeResult } from './result.ts'
 import { cold, coldRuntime } from './runtime-cold.ts'
@@ -330,6 +332,20 @@ function somePlans(model: BenchModel, random: () => number): number[][] {
   return Array.from({ length: 6 }, () => model.units.map(() => (random() < 0.5 ? 0 : 1)))
 }
 
+/** Cold starts of those models that are built in a zoo. */
+async function* coldStarts(zoo: string): AsyncGenerator<ResultRow> {
+  const opened = openZoo(zoo)
+  for (const model of await opened.models()) {
+    if (!NAMES.includes(model)) continue
+    const manifest = await opened.manifest(model)
+    const feeds = modelInputs(manifest, manifest.sizes[0]!).map(({ name, dims }) => ({
+      name,
+      dims: dims.map((size) => size ?? 1),
+    }))
+    yield coldRuntime(zoo, model, join(assets, 'models', `${model}.onnx`), picture, feeds)
+  }
+}
+
 /** Greatest difference, relative to the greatest value. */
 function difference(a: Tensors[string], b: Tensors[string]): number {
   let greatest = 0
@@ -365,10 +381,7 @@ try {
   if (wants('throughput')) for (const model of models) await show(await throughput(model))
   if (wants('cold')) for (const model of models) await show(await cold(folder, model))
   if (zoo !== undefined) {
-    if (wants('cold')) {
-      cpSync(zoo, join(folder, 'zoo'), { recursive: true })
-      await show(coldRuntime(join(folder, 'zoo'), zooModels[0]!, picture))
-    }
+    if (wants('cold')) for await (const row of coldStarts(zoo)) await show(row)
     if (wants('streaming')) await show(await stream(zoo, 'mobilenetv2'))
     if (wants('changes')) {
       cpSync(zoo, join(folder, 'changing'), { recursive: true })

@@ -43,7 +43,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     for (const listener of listeners) listener({ ...happening, at: clock.now() })
   }
   const live = new Map<string, Deployed>()
-  let atStart = processMemory()
+  let atStart: ReturnType<typeof processMemory> | undefined
   // First of all: the threads load ONNX Runtime while this one reads what they are to load.
   const engines = Array.from({ length: workers }, (_, core) => {
     const onReplaced = (why: string, requests: number) => tell({ kind: 'engine-replaced', core, why, requests })
@@ -212,7 +212,8 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     live() {
       const { id, plan } = deploying.plan
       const now = processMemory()
-      const growth = now.anonymousBytes - atStart.anonymousBytes + (now.fileBytes - atStart.fileBytes)
+      const before = atStart ?? now
+      const growth = now.anonymousBytes - before.anonymousBytes + (now.fileBytes - before.fileBytes)
       return {
         id,
         plan,

@@ -63,7 +63,9 @@ export async function readWishes(zoo: string): Promise<Wishes> {
 
 export async function writeWishes(zoo: string, { budget, workloads }: Wishes): Promise<void> {
   const json = { format: 1, budget, workloads: Object.fromEntries(workloads) }
-  await writeFileAtomic(pathIn(zoo), `${JSON.stringify(json, null, 2)}\n`)
+  const text = `${JSON.stringify(json, null, 2)}\n`
+  // A start with the same wishes does not wait for the disk.
+  if ((await readFile(pathIn(zoo), 'utf8').catch(() => '')) !== text) await writeFileAtomic(pathIn(zoo), text)
 }
 
 /**
