@@ -5,7 +5,7 @@ import {
   type Combination,
   type Measurement,
   measureDescendants,
-  measureWholes,
+  measureWholesAtSizes,
   type ProfileStore,
   type Size,
   thisDevice,
@@ -33,28 +33,34 @@ export async function profileModel(
   const device = thisDevice()
   const { model } = manifest
   const measurements: Measurement[] = []
-  const combinations: Combination[] = []
+  const asked: { readonly known: readonly Combination[]; readonly feeds: readonly Tensors[] }[] = []
   for (const size of manifest.sizes) {
     const whole = madeUpFeeds(manifest, size)
     const feeds = await feedsOfBlocks(zoo, manifest, whole, progress)
     const jobs = manifest.blocks.map((block, index) => ({ model, block, size, feeds: feeds[index]! }))
     measurements.push(...(await measureDescendants(jobs, { zoo, device, progress })))
     const known = knownWholes(manifest, store.combinations({ model, size }))
-    if (known.length === 0) continue
-    const wholes = await Promise.all(
-      known.map(async ({ choices }) => ({ id: keyOf(choices), model: await fuseToBytes(zoo, manifest, choices) })),
-    )
-    const costs = await measureWholes(wholes, whole, { progress })
-    for (const combination of known) {
-      const cost = costs.get(keyOf(combination.choices))!
+    if (known.length > 0) asked.push({ known, feeds: whole })
+  }
+  const different = new Map(
+    asked.flatMap(({ known }) => known.map(({ choices }) => [keyOf(choices), choices] as const)),
+  )
+  const wholes = await Promise.all(
+    [...different].map(async ([id, choices]) => ({ id, model: await fuseToBytes(zoo, manifest, choices) })),
+  )
+  const sets = asked.map(({ known, feeds }) => ({ feeds, ids: new Set(known.map(({ choices }) => keyOf(choices))) }))
+  const costs = wholes.length === 0 ? [] : await measureWholesAtSizes(wholes, sets, { progress })
+  const combinations = asked.flatMap(({ known }, s) =>
+    known.map((combination): Combination => {
+      const cost = costs[s]!.get(keyOf(combination.choices))!
       const measured = {
         ...combination.measured,
         latencyMs: cost.latencyP50Ms,
         memoryBytes: cost.anonymousBytes + cost.mappedBytes,
       }
-      combinations.push({ ...combination, device: device.key, measured, measuredAt: Date.now() })
-    }
-  }
+      return { ...combination, device: device.key, measured, measuredAt: Date.now() }
+    }),
+  )
   store.saveDevice(device)
   store.saveModel(manifest)
   store.saveMeasurements(measurements)

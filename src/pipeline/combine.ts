@@ -1,4 +1,4 @@
-import { ORIGINAL, type Progress } from '../base/index.ts'
+import { ORIGINAL, type Progress, spread } from '../base/index.ts'
 import {
   type Combination,
   type Costs,
@@ -13,7 +13,7 @@ import {
 } from '../profiles/index.ts'
 import type { Choices, Manifest, Zoo } from '../zoo/index.ts'
 import { keyOf, originalChoices } from './choices.ts'
-import { drawCombinations } from './combinations.ts'
+import { combinationsOfPlans, drawCombinations } from './combinations.ts'
 import type { Crew } from './crew.ts'
 import type { Evaluation } from './evaluate.ts'
 import { fuseToBytes } from './fuse.ts'
@@ -47,13 +47,18 @@ const CHECKED = 8
  */
 const GLANCED = { random: 32, leastPictures: 64, ms: 24_000 }
 /** The same where time is short. */
-const HURRIED = { fitted: 8, checked: 4, timed: 3, glanced: 0 }
+const HURRIED = { fitted: 8, checked: 4, landings: 2, timed: 1, glanced: 0 }
 /** What composing and loading a whole takes beside its runs. */
 const OVERHEAD_MS = 200
 /** Combinations at other input sizes, whose prediction shares most with that at the own size. */
 const FEWER = { fitted: 8, checked: 2 }
-/** Whole models whose time and memory are measured as well; quality is measured for all. */
-const TIMED = { own: 9, other: 4 }
+/**
+ * Combinations that plans would take by what was measured of single descendants; of each, time and memory are measured too. A
+ * planner takes the blocks that were measured as too fast, and mixes what random draws seldom mix.
+ */
+const LANDINGS = { own: 6, other: 4, divergence: 1 }
+/** Random ones whose time and memory are measured as well; quality is measured for all. */
+const TIMED = { own: 5, other: 2 }
 
 /** The combinations of one input size. */
 interface Round {
@@ -79,21 +84,27 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
   const wanted = countOf(own!, refitPictures, until)
   const draw = (count: number, seed: number, known: readonly Choices[]) =>
     drawCombinations(manifest.blocks, facts, count, MOST_DIVERGENCE, seed, [original, ...known])
-  const fitted = draw(wanted, 1, [])
-  const checked = draw(hurried ? HURRIED.checked : CHECKED, 2, fitted)
-  const glanced = draw(hurried ? HURRIED.glanced : GLANCED.random, 3, [...fitted, ...checked])
+  const drawn = draw(wanted, 1, [])
+  const checked = draw(hurried ? HURRIED.checked : CHECKED, 2, drawn)
+  const glanced = draw(hurried ? HURRIED.glanced : GLANCED.random, 3, [...drawn, ...checked])
   const rounds = profiles.map((profile): Round => {
     const isOwn = profile === own
-    const here = isOwn ? fitted : fitted.slice(0, FEWER.fitted)
+    const count = isOwn ? LANDINGS.own : LANDINGS.other
+    const landings = landingsAt(profile, manifest, hurried ? HURRIED.landings : count, [
+      original,
+      ...drawn,
+      ...checked,
+      ...glanced,
+    ])
+    const random = drawn.slice(0, (isOwn ? wanted : FEWER.fitted) - landings.length)
     const fresh = isOwn ? checked : checked.slice(0, FEWER.checked)
+    const timed = hurried ? HURRIED.timed : isOwn ? TIMED.own : TIMED.other
     return {
       profile,
-      fitted: [original, ...here],
+      fitted: [original, ...landings, ...random],
       glanced: isOwn ? glanced : [],
       checked: fresh,
-      timed: hurried
-        ? [original, ...here.slice(0, HURRIED.timed)]
-        : [original, ...here.slice(0, isOwn ? TIMED.own : TIMED.other), ...fresh],
+      timed: [original, ...landings, ...random.slice(0, timed), ...(hurried ? [] : fresh)],
     }
   })
   const total = rounds.reduce(
@@ -151,6 +162,22 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
     save('report', round.checked, report.slice(1), true)
   }
   return evaluated[0]?.report[0]?.quality.value ?? Number.NaN
+}
+
+/** From little to much saving of time, where plans would land at an input size by what is known of single descendants. */
+function landingsAt(profile: SizeProfile, { blocks }: Manifest, count: number, known: readonly Choices[]): Choices[] {
+  const facts = factsOf(profile)
+  const seen = new Set(known.map(keyOf))
+  const plans = combinationsOfPlans(
+    blocks,
+    (block, descendant) => facts.get(`${block}/${descendant}`)?.divergence ?? 0,
+    (block, descendant) => facts.get(`${block}/${descendant}`)?.latencyMs ?? 0,
+    LANDINGS.divergence,
+  )
+  return spread(
+    plans.filter((choices) => !seen.has(keyOf(choices))),
+    count,
+  )
 }
 
 /** Evaluations as the prediction takes them; of glances only the divergence. */

@@ -1,4 +1,4 @@
-import { sha256 } from '../base/index.ts'
+import { type ModelId, sha256 } from '../base/index.ts'
 import type { Choices } from '../zoo/index.ts'
 import { columnsOfCombination, combinationOf, sizeFilter } from './columns.ts'
 import type { Combination, CombinationFilter } from './rows.ts'
@@ -20,6 +20,15 @@ export function saveCombination(rows: Rows, row: Combination): void {
   for (const [block, descendant] of Object.entries(row.choices)) {
     rows.put('combination_choices', [], { combination, model: row.model, block, descendant })
   }
+}
+
+/** What was compared on the report pictures stays: nothing is fitted on it. */
+export function forgetTimes(rows: Rows, model: ModelId, device: string): void {
+  rows.run(
+    "UPDATE combinations SET measured_latency_ms = NULL WHERE model = ? AND device = ? AND split <> 'report'",
+    model,
+    device,
+  )
 }
 
 export function readCombinations(rows: Rows, where: CombinationFilter): Combination[] {

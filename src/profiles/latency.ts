@@ -1,4 +1,4 @@
-import { median, quantile } from './statistics.ts'
+import { median, quantile, sum } from './statistics.ts'
 
 /** Times of single runs in milliseconds, round by round. */
 export type Rounds = readonly (readonly number[])[]
@@ -35,6 +35,18 @@ export function undisturbed(rounds: Rounds): number {
   const times = rounds.flat()
   const limit = 1.25 * quantile(times, 0.05)
   return median(times.filter((time) => time <= limit))
+}
+
+/**
+ * The latency of each of several that are measured in turns: their shares of the time of a round, the median over rounds, of the
+ * undisturbed time of all. A single one that was disturbed for some rounds keeps its share.
+ */
+export function sharedOut(all: readonly Rounds[]): number[] {
+  const best = all.map((rounds) => rounds.map((times) => Math.min(...times)))
+  const totals = best[0]!.map((_, r) => sum(best.map((times) => times[r]!)))
+  const shares = best.map((times) => median(times.map((time, r) => time / totals[r]!)))
+  const total = sum(all.map(undisturbed)) / sum(shares)
+  return shares.map((share) => share * total)
 }
 
 /** The latency of each, in the scale in which the first takes `firstMs`. */

@@ -4,12 +4,9 @@ import { join } from 'node:path'
 import { type Progress, silentProgress } from '../base/index.ts'
 import type { Tensors } from '../engine/index.ts'
 import { undisturbed } from './latency.ts'
-import { type Costs, EFFORT, memoryColumns, memoryOfAll, scaled, withMeasuring } from './measure.ts'
-import type { Effort, LatencyResult, MemoryResult } from './measuring-process.ts'
+import { type Costs, EFFORT, groupsOf, memoryColumns, memoryOfAll, scaled, withMeasuring } from './measure.ts'
+import type { Effort, LatencyResult } from './measuring-process.ts'
 import { median } from './statistics.ts'
-
-/** Sessions that are compared at once; more would not fit into the memory of a small machine. */
-const GROUP_BYTES = 400e6
 
 export interface Whole {
   readonly id: string
@@ -46,7 +43,13 @@ export async function measureWholes(
   return (await measureWholesAtSizes(wholes, [{ feeds }], options))[0]!
 }
 
-/** The same at several input sizes; what is compiled for one size serves all. @returns costs for each of `sizes` */
+/**
+ * The same at several input sizes, all in turns with the first whole at the first size: measured one size after another, a
+ * machine whose speed drifts by 8 % between them makes a plan at the smaller size so much dearer or cheaper than it is. What is
+ * compiled for one size serves all.
+ *
+ * @returns costs for each of `sizes`, the first whole among them
+ */
 export async function measureWholesAtSizes(
   wholes: readonly Whole[],
   sizes: readonly WholeFeeds[],
@@ -67,36 +70,36 @@ export async function measureWholesAtSizes(
       }
       return made
     })
-    const results: ReadonlyMap<string, Costs>[] = []
-    for (const [s, { feeds }] of sizes.entries()) {
-      const numbers = asked[s]!
-      const costs = await measureCompiled(
-        numbers.map((i) => paths[i]!),
-        feeds,
-        { ...options, progress },
-      )
-      results.push(new Map(numbers.map((i, k) => [wholes[i]!.id, costs[k]!])))
-    }
-    return results
+    const ways = sizes.flatMap(({ feeds }, s) => asked[s]!.map((i) => ({ path: paths[i]!, feeds })))
+    const costs = await measureCompiled(ways, { ...options, progress })
+    let next = 0
+    return asked.map((numbers) => new Map(numbers.map((i) => [wholes[i]!.id, costs[next++]!])))
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
 }
 
+/** Costs of compiled wholes, each on its own feeds, in the scale of the first. */
 async function measureCompiled(
-  paths: readonly string[],
-  feeds: readonly Tensors[],
+  ways: readonly { readonly path: string; readonly feeds: readonly Tensors[] }[],
   { effort = EFFORT, signal, progress = silentProgress, meanwhile }: WholeOptions,
 ): Promise<Costs[]> {
-  const ways = paths.map((path) => ({ path, feeds }))
   const memory = await memoryOfAll(ways, signal, progress)
-  const groups = groupsOf(memory)
+  const bytesOf = (i: number): number => memory[i]!.anonymousBytes + memory[i]!.mappedBytes
+  const others = ways.map((_, i) => i).slice(1)
+  const groups = groupsOf(others, bytesOf, bytesOf(0))
   await meanwhile
   const measured = await withMeasuring('latency', signal, async (measuring) => {
     const results: LatencyResult[][] = []
     for (const group of groups) {
-      const groupPaths = [0, ...group].map((i) => paths[i]!)
-      results.push(await measuring.latency({ paths: groupPaths, feeds: [feeds], effort }))
+      const turns = [0, ...group].map((i) => ways[i]!)
+      results.push(
+        await measuring.latency({
+          paths: turns.map(({ path }) => path),
+          feeds: turns.map(({ feeds }) => feeds),
+          effort,
+        }),
+      )
       progress.advance(group.length)
     }
     return results
@@ -111,20 +114,4 @@ async function measureCompiled(
     }
   }
   return costs
-}
-
-/** Numbers of all wholes but the first, in groups that fit into memory together with it. */
-function groupsOf(memory: readonly MemoryResult[]): number[][] {
-  const bytesOf = (i: number): number => memory[i]!.anonymousBytes + memory[i]!.mappedBytes
-  const groups: number[][] = [[]]
-  let bytes = 0
-  for (let i = 1; i < memory.length; i++) {
-    if (bytes + bytesOf(i) > GROUP_BYTES && groups.at(-1)!.length > 0) {
-      groups.push([])
-      bytes = 0
-    }
-    groups.at(-1)!.push(i)
-    bytes += bytesOf(i)
-  }
-  return groups
 }

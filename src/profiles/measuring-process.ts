@@ -12,8 +12,9 @@ export type MeasuringCall =
   | { readonly kind: 'memory'; readonly path: string; readonly feeds: readonly Tensors[]; readonly copies: number }
   | {
       readonly kind: 'latency'
-      /** the first is what the others are compared with */
       readonly paths: readonly string[]
+      /** the number of the one that each is compared with; the first unless given */
+      readonly references?: readonly number[] | undefined
       readonly feeds: readonly (readonly Tensors[])[]
       readonly effort: Effort
     }
@@ -21,7 +22,7 @@ export type MeasuringCall =
 /** How long to look: rounds over all that is compared, and the time that each gets in a round. */
 export interface Effort {
   readonly leastRounds: number
-  /** where ratios are still uncertain after the least */
+  /** of those whose ratio to what they are compared with is still uncertain after the least */
   readonly mostRounds: number
   readonly sliceMs: number
 }
@@ -46,7 +47,7 @@ const LOADS = 3
 const AGREED = 0.03
 /** runs of one network in one slice */
 const MOST_RUNS = 200
-/** standard error of a latency ratio with which rounds may end */
+/** standard error of a latency ratio with which its rounds may end */
 const SURE = 0.01
 
 process.on('message', (call: MeasuringCall) => {
@@ -117,7 +118,12 @@ async function settle(): Promise<void> {
 }
 
 /** Each in turn for a slice of time, in several rounds, so that the drift of a busy machine hits all alike. */
-async function latencyOf({ paths, feeds, effort }: MeasuringCall & { kind: 'latency' }): Promise<LatencyResult[]> {
+async function latencyOf({
+  paths,
+  references,
+  feeds,
+  effort,
+}: MeasuringCall & { kind: 'latency' }): Promise<LatencyResult[]> {
   const sessions: Session[] = []
   const results: { loadMs: number; rounds: number[][] }[] = []
   for (const [k, path] of paths.entries()) {
@@ -137,11 +143,17 @@ async function latencyOf({ paths, feeds, effort }: MeasuringCall & { kind: 'late
     }
     results.push({ loadMs: Math.min(...loads), rounds: [] })
   }
+  const referenceOf = (i: number): number => references?.[i] ?? 0
+  const compared = new Set(sessions.map((_, i) => referenceOf(i)))
+  let looked = sessions.map((_, i) => i)
   for (let round = 1; round <= effort.mostRounds; round++) {
-    for (const [i, session] of sessions.entries()) {
-      results[i]!.rounds.push(await slice(session, feeds[i % feeds.length]!, effort.sliceMs))
+    for (const i of looked) {
+      results[i]!.rounds.push(await slice(sessions[i]!, feeds[i % feeds.length]!, effort.sliceMs))
     }
-    if (round >= effort.leastRounds && results.every(({ rounds }) => isCertain(rounds, results[0]!.rounds))) break
+    if (round < effort.leastRounds) continue
+    // One that is known well enough does not wait for those that are not.
+    looked = looked.filter((i) => compared.has(i) || !isCertain(results[i]!.rounds, results[referenceOf(i)]!.rounds))
+    if (looked.length === compared.size) break
   }
   for (const session of sessions) await session.release()
   return results

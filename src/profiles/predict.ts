@@ -1,6 +1,6 @@
-import { type BlockId, BlockscaleError, type DescendantId } from '../base/index.ts'
+import { type BlockId, BlockscaleError, type DescendantId, ORIGINAL } from '../base/index.ts'
 import type { Choices } from '../zoo/index.ts'
-import { type AdditiveCost, fitAdditive } from './additive.ts'
+import { type AdditiveCost, fitAdditive, type Line } from './additive.ts'
 import { fitCurve, type Point } from './curve.ts'
 import { fitQualityLoss, type QualityLoss } from './quality.ts'
 
@@ -52,6 +52,8 @@ export interface PredictorInput {
   readonly descendants: readonly DescendantProfile[]
   /** those with descendants that are not among the above are left out */
   readonly combinations: readonly MeasuredCombination[]
+  /** at another input size of the model: what wholes cost against their parts there, they are expected to cost here */
+  readonly near?: Predictor | undefined
 }
 
 /** Predicts any combination of a model's descendants at one input size. */
@@ -68,6 +70,8 @@ export interface Predictor {
   readonly parts: readonly { readonly divergence: number; readonly latencyMs: number; readonly memoryBytes: number }[]
   /** the quality that a divergence costs, and back */
   readonly curve: QualityLoss['curve']
+  /** what wholes cost against the sum of what was measured of their parts */
+  readonly lines: { readonly latencyMs: Line; readonly memoryBytes: Line }
 }
 
 /**
@@ -97,9 +101,9 @@ export function fitPredictor(input: PredictorInput): Predictor {
   )
   const costOf = (of: 'latencyMs' | 'memoryBytes'): AdditiveCost =>
     fitAdditive(
-      descendants.map((descendant) => descendant[of]),
+      { costs: descendants.map((descendant) => descendant[of]), originals: encode.originals },
       measured.flatMap(({ choices, [of]: cost }) => (cost === undefined ? [] : [{ choices, cost }])),
-      encode.blocks,
+      input.near?.lines[of],
     )
   const latency = costOf('latencyMs')
   const memory = costOf('memoryBytes')
@@ -117,6 +121,7 @@ export function fitPredictor(input: PredictorInput): Predictor {
     originalQuality,
     descendants,
     curve: quality.curve,
+    lines: { latencyMs: latency.line, memoryBytes: memory.line },
     parts: descendants.map((_, choice) => ({
       divergence: quality.divergences[choice]!,
       latencyMs: latency.of(choice),
@@ -184,7 +189,8 @@ function encoder(descendants: readonly DescendantProfile[]) {
   const encode = (choices: Choices): number[] =>
     [...numbers].map(([block, known]) => known.get(choices[block as BlockId]!)!)
   return {
-    blocks: numbers.size,
+    /** the first of a block where it has none that is called so */
+    originals: [...numbers.values()].map((known) => known.get(ORIGINAL) ?? [...known.values()][0]!),
     lenient: (choices: Choices): number[] | undefined => (wrong(choices) ? undefined : encode(choices)),
     strict(choices: Choices): number[] {
       const fault = wrong(choices)

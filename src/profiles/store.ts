@@ -1,7 +1,7 @@
 import { BlockscaleError, type ModelId, sha256 } from '../base/index.ts'
 import type { Manifest } from '../zoo/index.ts'
 import { columnsOfLoss, columnsOfMeasurement, deviceOf, iso, lossOf, measurementOf, sizeFilter } from './columns.ts'
-import { readCombinations, saveCombination } from './combination-rows.ts'
+import { forgetTimes, readCombinations, saveCombination } from './combination-rows.ts'
 import { type Connection, connect } from './database.ts'
 import { lastChoices, retain, saveDecision, savePlan, saveSwap } from './history-rows.ts'
 import { saveModel } from './model-rows.ts'
@@ -41,7 +41,10 @@ export interface ProfileStore {
   removeModel(model: ModelId): void
   saveDevice(device: Device): void
   devices(): Device[]
-  /** The newest measurement of a descendant on a device at a size replaces the one before. */
+  /**
+   * The newest measurement of a descendant on a device at a size replaces the one before. Times of the model's wholes there
+   * that predictions are fitted on are forgotten: they are in the scale of how fast the machine was then.
+   */
   saveMeasurements(rows: readonly Measurement[]): void
   measurements(where: { model: ModelId; device: string; size?: Size | undefined }): Measurement[]
   saveLosses(rows: readonly Loss[]): void
@@ -117,6 +120,9 @@ class SqliteStore implements ProfileStore {
     const key = ['model', 'block', 'descendant', 'device', 'input_height', 'input_width']
     this.#rows.atomically(() => {
       for (const row of rows) this.#rows.put('measurements', key, columnsOfMeasurement(row))
+      for (const { model, device } of new Map(rows.map((row) => [`${row.model} ${row.device}`, row])).values()) {
+        forgetTimes(this.#rows, model, device)
+      }
     })
   }
 

@@ -22,6 +22,7 @@ export function predictors(store: ProfileStore, manifest: Manifest, device: stri
   const { model } = manifest
   /** by how much wholes at the model's own size correct each descendant's divergence */
   const corrections = new Map<string, number>()
+  let near: Predictor | undefined
   const base = originalOf(manifest, store.combinations({ model, size: manifest.sizes[0] }), 'refit')
   return manifest.sizes.flatMap((size): SizedPredictor[] => {
     const measurements = new Map(
@@ -67,7 +68,9 @@ export function predictors(store: ProfileStore, manifest: Manifest, device: stri
           latencyMs,
           memoryBytes,
         })),
+      near,
     })
+    near ??= predictor
     // What a descendant does in the company of others it does at every size, so the others need fewer wholes.
     if (corrections.size === 0) {
       for (const [i, { block, descendant, divergence }] of descendants.entries()) {

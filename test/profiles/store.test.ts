@@ -53,6 +53,19 @@ describe('what was saved is read back', () => {
     expect(store.devices()).toEqual([device])
   })
 
+  it('times of wholes that predictions are fitted on end with the next measurement of their parts; all else stays', () => {
+    const store = filled('times.db')
+    const fitted = { ...combination(sample, choicesOf('original', 'prune50')), split: 'refit' as const }
+    const elsewhere = { ...fitted, device: 'x64-other' }
+    const checked = combination(sample, choicesOf('prune50', 'prune50'))
+    store.saveDevice({ ...device, key: elsewhere.device })
+    store.saveCombinations([fitted, elsewhere, checked])
+    store.saveMeasurements([measurement(sample, 0, 'original', 2)])
+    const { latencyMs: _, ...kept } = fitted.measured
+    expect(store.combinations({ model: sample })).toEqual([{ ...fitted, measured: kept }, elsewhere, checked])
+    store.close()
+  })
+
   it('plans, swaps and decisions, as a person reads them', () => {
     const choices = choicesOf('original', 'prune50')
     const models = [{ model: sample, size: [8, 8] as const, choices, predicted: { quality: 0.7, latencyMs: 2 } }]

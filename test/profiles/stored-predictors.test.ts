@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
-import { openProfiles, predictors } from '../../src/profiles/index.ts'
+import { type Combination, openProfiles, predictors, type Size } from '../../src/profiles/index.ts'
 import { openZoo } from '../../src/zoo/index.ts'
 import { buildSample, temporaryFolder } from '../zoo/sample.ts'
 import { choicesOf, combination, device, loss, measurement, sample } from './sample.ts'
@@ -36,5 +36,85 @@ it('predictions are fitted on refit pictures and promise quality on report pictu
   expect(low).toBeLessThan(value)
   expect(high).toBeGreaterThan(value)
   expect(predictor.latency(pruned).value).toBeLessThan(predictor.latency(originals).value)
+  store.close()
+})
+
+/** A model of two blocks at two input sizes, with what a build measures at the given speed of the machine. */
+async function built() {
+  const folder = await temporaryFolder()
+  const sizes: readonly Size[] = [[8, 8], [6, 6]] // biome-ignore format: a size each
+  const manifest = { ...(await buildSample(openZoo(join(folder, 'zoo')))), sizes }
+  const store = openProfiles(join(folder, 'profiles.db'))
+  store.saveModel(manifest)
+  store.saveDevice(device)
+  /** in milliseconds on an undisturbed machine; borders cost something too */
+  const partMs = (descendant: string, size: Size) => (descendant === 'original' ? 4 : 1.6) * (size[0] / 8) ** 2
+  const wholeMs = (descendants: readonly string[], size: Size) =>
+    0.2 + descendants.reduce((total, each) => total + partMs(each, size), 0)
+  const measure = (slow: { readonly parts: number; readonly wholes: number }, wholes: readonly string[][]) => {
+    for (const size of sizes) {
+      for (const block of [0, 1]) {
+        store.saveLosses([{ ...loss(sample, block, 'prune50'), size }])
+        for (const descendant of ['original', 'prune50']) {
+          const ms = partMs(descendant, size) * (size === sizes[0] ? 1 : slow.parts)
+          store.saveMeasurements([{ ...measurement(sample, block, descendant, ms), size }])
+        }
+      }
+    }
+    for (const size of sizes) {
+      const rows = wholes.map((each): Combination => {
+        const row = combination(sample, choicesOf(...each))
+        return {
+          ...row,
+          split: 'refit',
+          size,
+          measured: { ...row.measured, latencyMs: slow.wholes * wholeMs(each, size) },
+        }
+      })
+      store.saveCombinations(rows)
+    }
+  }
+  const shareAt = (size: Size, ...descendants: readonly string[]) => {
+    const all = predictors(store, manifest, device.key)
+    const at = all.find((each) => each.size.join() === size.join())!
+    const predicted = at.predictor.latency(choicesOf(...descendants)).value
+    const share = predicted / all[0]!.predictor.latency(choicesOf('original', 'original')).value
+    return share / (wholeMs(descendants, size) / wholeMs(['original', 'original'], sizes[0]!))
+  }
+  return { store, sizes, measure, shareAt }
+}
+
+it('a machine that was slower while the blocks of one input size were measured changes no prediction for that size', async () => {
+  const { store, sizes, measure, shareAt } = await built()
+  measure({ parts: 1.6, wholes: 1 }, [
+    ['original', 'original'],
+    ['original', 'prune50'],
+    ['prune50', 'original'],
+  ])
+  for (const size of sizes) {
+    for (const choices of [
+      ['original', 'original'],
+      ['prune50', 'original'],
+      ['prune50', 'prune50'],
+    ]) {
+      expect(Math.abs(shareAt(size, ...choices) - 1)).toBeLessThan(0.04)
+    }
+  }
+  store.close()
+})
+
+it('wholes that an earlier build measured on a faster machine do not pull predictions down', async () => {
+  const { store, sizes, measure, shareAt } = await built()
+  measure({ parts: 1, wholes: 0.75 }, [
+    ['original', 'original'],
+    ['prune50', 'original'],
+    ['prune50', 'prune50'],
+  ])
+  measure({ parts: 1, wholes: 1 }, [
+    ['original', 'original'],
+    ['original', 'prune50'],
+    ['prune50', 'original'],
+  ])
+  for (const size of sizes) expect(Math.abs(shareAt(size, 'prune50', 'prune50') - 1)).toBeLessThan(0.04)
   store.close()
 })
