@@ -64,6 +64,8 @@ interface Candidate {
   readonly choices: Choices
   readonly size: readonly [number, number]
   readonly predicted?: number
+  /** predicted latency, of the original's */
+  readonly predictedShare?: number
 }
 
 const ours = await opened(zooDir)
@@ -152,6 +154,7 @@ function row(of: (typeof measured)[number], limit: string) {
     quality: round(of.quality),
     agreement: round(of.agreement),
     latencyShare: round(of.latency),
+    predictedShare: of.predictedShare === undefined ? null : round(of.predictedShare),
     weightShare: round(of.weights),
   }
 }
@@ -189,7 +192,9 @@ function planned(method: string, from: Built): Candidate[] {
       const [model] = solve({ models: [{ ...problem, blocks }], memoryBytes }).models
       if (!model) return []
       const choices = Object.fromEntries(model.choices.map(({ block, descendant }) => [block, descendant])) as Choices
-      return [{ method, limit, from, choices, size: at.size, predicted: at.predictor.quality(choices).value }]
+      const predicted = at.predictor.quality(choices).value
+      const predictedShare = at.predictor.latency(choices).value / ms
+      return [{ method, limit, from, choices, size: at.size, predicted, predictedShare }]
     })
     return found.sort((a, b) => b.predicted! - a.predicted!).slice(0, 1)
   }

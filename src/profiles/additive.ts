@@ -42,8 +42,8 @@ const UNMEASURED = 0.1
 const STRAIGHT: Line = { factor: 1, constant: 0 }
 /** How much a line is drawn to the one that is expected, in wholes: to `STRAIGHT`, and to that of another input size. */
 const DRAWN = { straight: 0.2, near: 0.5 }
-/** The original is measured in every turn, and everything is compared with it. */
-const ORIGINAL_WEIGHT = 4
+/** Limits are shares of what the original takes, so that an error there is one of all plans; it is known best of all. */
+const ORIGINAL_WEIGHT = 25
 
 /**
  * Fits the cost of wholes to the sum of the costs of their parts: a·Σ part + b, then a residual for each choice, all in

@@ -4,9 +4,12 @@ import { join } from 'node:path'
 import { type Progress, silentProgress } from '../base/index.ts'
 import type { Tensors } from '../engine/index.ts'
 import { undisturbed } from './latency.ts'
-import { type Costs, EFFORT, groupsOf, memoryColumns, memoryOfAll, scaled, withMeasuring } from './measure.ts'
+import { type Costs, groupsOf, memoryColumns, memoryOfAll, scaled, withMeasuring } from './measure.ts'
 import type { Effort, LatencyResult } from './measuring-process.ts'
 import { median } from './statistics.ts'
+
+/** Wholes are few, and all predictions are drawn to them. */
+const EFFORT: Effort = { leastRounds: 16, mostRounds: 32, sliceMs: 14 }
 
 export interface Whole {
   readonly id: string

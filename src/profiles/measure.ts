@@ -33,7 +33,7 @@ export type Costs = Pick<
 
 /** Sessions that are compared at once; more would not fit into the memory of a small machine. */
 const GROUP_BYTES = 400e6
-export const EFFORT: Effort = { leastRounds: 8, mostRounds: 24, sliceMs: 14 }
+const EFFORT: Effort = { leastRounds: 8, mostRounds: 24, sliceMs: 14 }
 /** Small networks are loaded several times, so that the noise of the process (some 0.3 MB) is shared among them. */
 const COUNTED_BYTES = 6e6
 const MOST_COPIES = 8
