@@ -1,16 +1,12 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import { Worker } from 'node:worker_threads'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { silentProgress } from '../../src/base/index.ts'
 import { openSession } from '../../src/engine/index.ts'
 import {
   type Effort,
   type Measurement,
   measureDescendants,
   measureWholes,
-  measureWholesAtSizes,
   openProfiles,
   thisDevice,
 } from '../../src/profiles/index.ts'
@@ -125,31 +121,6 @@ describe('latencies from rounds', () => {
     two![5] = [2, 2, 2, 2, 2, 2]
     const [first, second] = sharedOut([one!, two!])
     expect(second! / first!).toBeCloseTo(0.5, 12)
-  })
-})
-
-describe('where the machine gets slower while wholes are measured', () => {
-  it('the same network takes the same time at each of the sizes, which are measured in turns', async () => {
-    const feeds = [{ x: picture(32, 24) }]
-    const wholes = ['one', 'two'].map((id) => ({ id, model: network(32, 64) }))
-    const busy: Worker[] = []
-    const progress = {
-      ...silentProgress,
-      // Times of a group are told of with how many they were.
-      advance(count?: number) {
-        if (count === undefined || busy.length > 0) return
-        const spin = () => new Worker('for (;;);', { eval: true })
-        for (let i = 0; i < 4 * availableParallelism(); i++) busy.push(spin())
-      },
-    }
-    try {
-      const turns = { leastRounds: 40, mostRounds: 40, sliceMs: 10 }
-      const costs = await measureWholesAtSizes(wholes, [{ feeds }, { feeds }], { effort: turns, progress })
-      const [first, second] = costs.map((each) => each.get('one')!.latencyP50Ms)
-      expect(Math.abs(second! / first! - 1)).toBeLessThan(0.15)
-    } finally {
-      await Promise.all(busy.map((each) => each.terminate()))
-    }
   })
 })
 
