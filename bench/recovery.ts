@@ -5,9 +5,9 @@
  *     npx tsx bench/recovery.ts halved [steps]
  *         cifar10-resnet20 with all inner channels halved, in float: closed form, then learning; beside it the same learning
  *         from the channels that have the least weights (L1). Needs the assets folder (`BLOCKSCALE_ASSETS`).
- *     npx tsx bench/recovery.ts plans <zoo> <model> <images> [validation] [--seconds 120] [--shares 0.42,0.37]
- *         plans at shares of the original's latency: as they are, solved again in order, and taught as well. The folders are
- *         those that the model was built with.
+ *     npx tsx bench/recovery.ts plans <zoo> <model> <images> [validation] [--seconds 120] [--shares 0.42,0.37] [--any-size]
+ *         plans at shares of the original's latency: as they are, solved again in order, and taught as well; at the model's own
+ *         input size, or at whichever is best. The folders are those that the model was built with.
  *
  * Each part replaces its own rows in bench/results/recovery.json and leaves the others.
  */
@@ -29,7 +29,7 @@ import {
   polishPlan,
   prepareItems,
 } from '../src/pipeline/index.ts'
-import { measureWholes, openProfiles, predictors, problemModel, thisDevice } from '../src/profiles/index.ts'
+import { measureWholesAtSizes, openProfiles, predictors, problemModel, thisDevice } from '../src/profiles/index.ts'
 import { firstInput, type ModelCard, openDataset, readCard, type Tensors } from '../src/tasks/index.ts'
 import { imitate } from '../src/trainer/index.ts'
 import { type Choices, openZoo } from '../src/zoo/index.ts'
@@ -170,6 +170,7 @@ async function plans(
   [zooDir, name, images, validation]: readonly (string | undefined)[],
   seconds: number,
   shares: readonly number[],
+  anySize: boolean,
 ): Promise<void> {
   if (!zooDir || !name || !images) {
     throw new Error('usage: npx tsx bench/recovery.ts plans <zoo> <model> <images> [validation]')
@@ -182,6 +183,7 @@ async function plans(
   const own = sized[0]
   if (!own) throw new Error(`${name} has no profile on this device`)
   const originalMs = own.predictor.latency(originalChoices(manifest)).value
+  const sizes = anySize ? sized : [own]
   const splits = await openSplits(manifest.card, { images, validation, folder: '.' })
   const original = await zoo.load(manifest.model, manifest.original)
   const atOwn = await prepareItems(splits.items.report, manifest.card, firstInput(manifest.card).size, () => {})
@@ -190,15 +192,17 @@ async function plans(
     { what: 'original', metric: base.quality.metric, quality: round(base.quality.value), pictures: base.pictures },
   ]
   for (const share of shares) {
-    // Only sizes at which the original itself is the teacher: a smaller picture is another question.
-    const problem = problemModel(name, [own], { maxLatencyMs: share * originalMs })
+    const problem = problemModel(name, sizes, { maxLatencyMs: share * originalMs })
     const [planned] = solve({ models: [problem] }).models
     if (!planned) {
       console.log(`no plan at ${share}`)
       continue
     }
     const choices = Object.fromEntries(planned.choices.map(({ block, descendant }) => [block, descendant])) as Choices
-    const set = await openEvaluationSet(original, atOwn, splits.labelled)
+    const size = planned.inputSize ?? own.size
+    const isOwn = size.join() === own.size.join()
+    const items = isOwn ? atOwn : await prepareItems(splits.items.report, manifest.card, size, () => {})
+    const set = await openEvaluationSet(original, items, splits.labelled, atOwn)
     const row = async (what: string, bytes: Uint8Array, more: ResultRow) => {
       const { quality, fidelity, divergence } = await evaluate(bytes, set, manifest.card)
       const figures = { quality: round(quality.value), agreement: round(fidelity.value), divergence: round(divergence) }
@@ -206,19 +210,18 @@ async function plans(
       console.log(JSON.stringify(rows.at(-1)))
     }
     const raw = await fuseToBytes(zoo, manifest, choices)
-    const feeds = atOwn.slice(0, 4).map(({ prepared }) => prepared.feeds)
-    const costs = await measureWholes(
+    const costs = await measureWholesAtSizes(
       [
         { id: 'original', model: original },
         { id: 'raw', model: raw },
       ],
-      feeds,
+      [atOwn, ...(isOwn ? [] : [items])].map((of) => ({ feeds: of.slice(0, 4).map(({ prepared }) => prepared.feeds) })),
     )
-    const latencyShare = round(costs.get('raw')!.latencyP50Ms / costs.get('original')!.latencyP50Ms)
+    const rawCosts = costs.at(-1)!.get('raw')!
+    const latencyShare = round(rawCosts.latencyP50Ms / costs[0]!.get('original')!.latencyP50Ms)
     const list = Object.entries(choices).map(([block, id]) => `${block}=${id}`)
-    await row('raw', raw, { latencyShare, choices: list.join(' ') })
-    const items = splits.items.calibration
-    const common = { zoo, manifest, choices, size: own.size, items, what: 'sequence' as const }
+    await row('raw', raw, { latencyShare, inputSize: size.join('×'), choices: list.join(' ') })
+    const common = { zoo, manifest, choices, size, items: splits.items.calibration, what: 'sequence' as const }
     for (const distilMs of seconds > 0 ? [0, 1000 * seconds] : [0]) {
       const { kept, polish, before, after, ms } = await polishPlan({ ...common, distilMs })
       const bytes = kept && polish ? await fusePolished(zoo, manifest, polish) : raw
@@ -227,15 +230,20 @@ async function plans(
       await row(distilMs ? 'taught' : 'solved again', bytes, { kept: how, seconds: round(ms / 1000), heldOut })
     }
   }
-  await keep(name, rows)
+  await keep(anySize ? `${name} at any size` : name, rows)
 }
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: { seconds: { type: 'string' }, shares: { type: 'string' } },
+  options: { seconds: { type: 'string' }, shares: { type: 'string' }, 'any-size': { type: 'boolean' } },
 })
 const [part, ...rest] = positionals
 if (part === 'halved') await halved(Number(rest[0] ?? 600))
 else if (part === 'plans') {
-  await plans(rest, Number(values.seconds ?? 120), (values.shares ?? '0.5,0.42,0.37,0.3').split(',').map(Number))
+  await plans(
+    rest,
+    Number(values.seconds ?? 120),
+    (values.shares ?? '0.5,0.42,0.37,0.3').split(',').map(Number),
+    values['any-size'] ?? false,
+  )
 } else throw new Error('usage: npx tsx bench/recovery.ts halved [steps] | plans <zoo> <model> <images> [validation]')

@@ -3,7 +3,7 @@ import { quantise } from '../../src/blocks/descendants/int8.ts'
 import { analyseRanks, lowRank } from '../../src/blocks/descendants/low-rank.ts'
 import { type LinearAlgebra, openLinearAlgebra, polish, verify } from '../../src/blocks/index.ts'
 import { openSession } from '../../src/engine/index.ts'
-import { writeModel } from '../../src/onnx/index.ts'
+import { type Model, writeModel } from '../../src/onnx/index.ts'
 import { floats } from '../../src/tensor/index.ts'
 import { Builder } from './tiny-blocks.ts'
 
@@ -47,7 +47,7 @@ test('what is solved again keeps more of its spread than least squares leaves', 
   const left = (weights.data as Float32Array).map((weight, i) => (i < weights.data.length / 6 ? weight : 0))
   const initializers = new Map(block.model.graph.initializers).set('first.w', floats(weights.dims, left))
   const student = { ...block.model, graph: { ...block.model.graph, initializers } }
-  const spreadOf = async (model: typeof student) => {
+  const spreadOf = async (model: Model) => {
     const session = await openSession(writeModel(model))
     const values: number[][] = Array.from({ length: 8 }, () => [])
     for (const feeds of samples) {
