@@ -14,7 +14,7 @@
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { modelId } from '../src/base/index.ts'
+import { modelId, silentProgress } from '../src/base/index.ts'
 import { analysePruning, leastWeightsRemoved, openLinearAlgebra, pruneTo } from '../src/blocks/index.ts'
 import { openSession } from '../src/engine/index.ts'
 import { cut, type Model, normalise, readModel, writeModel } from '../src/onnx/index.ts'
@@ -192,14 +192,19 @@ async function plans(
     { what: 'original', metric: base.quality.metric, quality: round(base.quality.value), pictures: base.pictures },
   ]
   for (const share of shares) {
-    const problem = problemModel(name, sizes, { maxLatencyMs: share * originalMs })
-    const [planned] = solve({ models: [problem] }).models
+    const [planned] = sizes
+      .flatMap((at) => {
+        const [found] = solve({ models: [problemModel(name, [at], { maxLatencyMs: share * originalMs })] }).models
+        if (!found) return []
+        const choices = Object.fromEntries(found.choices.map(({ block, descendant }) => [block, descendant])) as Choices
+        return [{ size: at.size, choices, quality: at.predictor.quality(choices).value }]
+      })
+      .sort((a, b) => b.quality - a.quality)
     if (!planned) {
       console.log(`no plan at ${share}`)
       continue
     }
-    const choices = Object.fromEntries(planned.choices.map(({ block, descendant }) => [block, descendant])) as Choices
-    const size = planned.inputSize ?? own.size
+    const { size, choices } = planned
     const isOwn = size.join() === own.size.join()
     const items = isOwn ? atOwn : await prepareItems(splits.items.report, manifest.card, size, () => {})
     const set = await openEvaluationSet(original, items, splits.labelled, atOwn)
@@ -221,9 +226,11 @@ async function plans(
     const latencyShare = round(rawCosts.latencyP50Ms / costs[0]!.get('original')!.latencyP50Ms)
     const list = Object.entries(choices).map(([block, id]) => `${block}=${id}`)
     await row('raw', raw, { latencyShare, inputSize: size.join('×'), choices: list.join(' ') })
+    // What was tried and not kept is said too.
+    const progress = { ...silentProgress, note: (text: string) => text.startsWith('step') || console.log(text) }
     const common = { zoo, manifest, choices, size, items: splits.items.calibration, what: 'sequence' as const }
     for (const distilMs of seconds > 0 ? [0, 1000 * seconds] : [0]) {
-      const { kept, polish, before, after, ms } = await polishPlan({ ...common, distilMs })
+      const { kept, polish, before, after, ms } = await polishPlan({ ...common, distilMs, progress })
       const bytes = kept && polish ? await fusePolished(zoo, manifest, polish) : raw
       const heldOut = { before: round(before.divergence), after: round(after.divergence) }
       const how = kept ? polish?.how.join(', ') : 'nothing'

@@ -49,8 +49,8 @@ export interface PolishedLayer {
  * the spread of the original: all of the way would stretch what is only error. Without it the refit makes MobileNetV2 worse where it is
  * pruned a lot; with it, it gains several points.
  *
- * 8-bit blocks that were not pruned stay as they are: their errors are rounding, and a bias fitted to the errors of the blocks
- * before them doubles the divergence of MobileNetV2 on pictures held out. Of the others each layer keeps what is best there. The
+ * Blocks that were not pruned stay as they are: their errors are rounding, and layers fitted to the errors of the blocks before them double
+ * the divergence of MobileNetV2 on pictures held out. Of the others each layer keeps what is best there. The
  * last unit and the head stay too: they see one row a picture, and their fit would follow the pictures.
  *
  * @param feeds inputs of the whole model, one picture each; the last `heldOut` of them are not fitted on
@@ -160,7 +160,7 @@ async function polishLayer(
 ): Promise<{ model: Model; outcome: Pick<PolishedLayer, 'took' | 'before' | 'after'> }> {
   const layer = layerOf(student.graph, end.output)
   const own = layer && readLayer(student.graph, layer)
-  if (!layer || !own || (own.stored === 'int8' && !isPruned(original, student)))
+  if (!layer || !own || !isPruned(original, student))
     return { model: student, outcome: { took: 'nothing', before: Number.NaN, after: Number.NaN } }
   const shape = resized(end.shape, layer, own.weights.dims, outputAxis(layer))
   const shortcut = end.shortcut && addedTo(student.graph, layer)
