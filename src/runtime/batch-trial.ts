@@ -20,7 +20,8 @@ export const takesBatches = ({ inputs, outputs }: Manifest): boolean =>
 /**
  * Runs what is live on frames of noise, one by one and in batches, in turns with the requests of others.
  *
- * @returns the size of the batch that takes the least time for a frame, 1 where none saves enough or one answers otherwise
+ * @returns the size of the batch that takes the least time for a frame, 1 where none saves enough, one answers otherwise, or another
+ *   deployment takes the place of this one meanwhile
  */
 export async function bestBatch(stage: Stage, on: Deployed): Promise<number> {
   const { inputs, outputs } = on.target
@@ -34,6 +35,8 @@ export async function bestBatch(stage: Stage, on: Deployed): Promise<number> {
     const times = new Map([1, ...BATCHES].map((size) => [size, [] as number[]]))
     for (let round = 0; round < ROUNDS; round++) {
       for (const [size, ms] of times) {
+        // A swap does not wait for the end of a trial.
+        if (stage.live.get(on.target.model) !== on) return 1
         const result = await run(stacked(frames.slice(0, size)))
         ms.push(result.ms / size)
         const parts = unstacked(result.outputs, size)

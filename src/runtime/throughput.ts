@@ -209,14 +209,14 @@ export class Throughput {
     const now = stage.live.get(model)
     const manifest: Manifest | undefined = deploying.manifest(model)
     if (!now || !manifest || now.target.windowBytes !== undefined || !takesBatches(manifest)) return
+    // The engine keeps what a trial took, so that it counts from the trial on.
+    const bytes = moreOfBatch(now, Math.max(...BATCHES))
+    if (!fits(stage, bytes, deploying.limits.memoryBytes)) return
+    now.runInBatches(1, bytes)
+    const frames = await bestBatch(stage, now)
+    if (frames === 1) return
     await deploying.inTurn(async () => {
       if (stage.live.get(model) !== now) return
-      // The engine keeps what a trial took, so that it counts from the trial on.
-      const bytes = moreOfBatch(now, Math.max(...BATCHES))
-      if (!fits(stage, bytes, deploying.limits.memoryBytes)) return
-      now.runInBatches(1, bytes)
-      const frames = await bestBatch(stage, now)
-      if (frames === 1) return
       now.runInBatches(frames, bytes)
       for (const replica of stage.replicas.get(model) ?? []) {
         const more = moreOfBatch(replica, frames)
