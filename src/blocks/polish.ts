@@ -156,11 +156,13 @@ async function polishLayer(
   { model: original }: Block,
   samples: Samples,
   { end, positions, rows: targets }: Target,
-  { algebra, heldOut, ridge = RIDGE, threads }: PolishOptions,
+  { algebra, heldOut, ridge = RIDGE, threads, only: what }: PolishOptions,
 ): Promise<{ model: Model; outcome: Pick<PolishedLayer, 'took' | 'before' | 'after'> }> {
   const layer = layerOf(student.graph, end.output)
   const own = layer && readLayer(student.graph, layer)
-  if (!layer || !own || !isPruned(original, student))
+  // A head also follows what the camera sees, whatever became of its block.
+  const isRounding = what === 'head' ? own?.stored === 'int8' : true
+  if (!layer || !own || (isRounding && !isPruned(original, student)))
     return { model: student, outcome: { took: 'nothing', before: Number.NaN, after: Number.NaN } }
   const shape = resized(end.shape, layer, own.weights.dims, outputAxis(layer))
   const shortcut = end.shortcut && addedTo(student.graph, layer)
