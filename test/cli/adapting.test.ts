@@ -32,7 +32,7 @@ test('a plan that stays follows what its model sees: its head is solved again on
       const choices = Object.fromEntries(blocks.map(({ id, descendant }) => [id, descendant]))
       return readPolish(zoo, manifest, choices as Choices, inputSize)
     }
-    const deadline = Date.now() + 600_000
+    const deadline = Date.now() + 240_000
     for (let i = 0; !(await polished()); i++) {
       const { status } = await fetch(`${serving.url}/v1/models/${CLASSIFIER}/predict`, {
         method: 'POST',
