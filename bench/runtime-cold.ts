@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -73,7 +73,8 @@ export function coldRuntime(
 ): ResultRow {
   const folder = mkdtempSync(join(tmpdir(), 'cold-zoo-'))
   try {
-    for (const name of [model, '.device', 'profiles.db']) {
+    // Where nothing was compiled yet the service that warms up does it.
+    for (const name of [model, '.device', 'profiles.db'].filter((each) => existsSync(join(zoo, each)))) {
       cpSync(join(zoo, name), join(folder, name), { recursive: true })
     }
     const start = () => child({ way: 'runtime', files: [picture], zoo: folder, model }) as RuntimeTime
