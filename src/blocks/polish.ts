@@ -50,7 +50,7 @@ export interface PolishedLayer {
  * pruned a lot; with it, it gains several points.
  *
  * Blocks that were not pruned stay as they are: their errors are rounding, and layers fitted to the errors of the blocks before them double
- * the divergence of MobileNetV2 on pictures held out. Of the others each layer keeps what is best there. The
+ * the divergence of MobileNetV2 on pictures held out. Of the others a layer stays where its fit is no better there. The
  * last unit and the head stay too: they see one row a picture, and their fit would follow the pictures.
  *
  * @param feeds inputs of the whole model, one picture each; the last `heldOut` of them are not fitted on

@@ -74,9 +74,9 @@ export class Deploying {
     this.#improving = new Improving({
       ...{ stage, files, polisher, tell, log, settleMs },
       manifest: (model) => this.#manifests.get(model),
-      maxLatencyMs: (model) => this.#wishOf(model)?.maxLatencyMs,
-      limitBytes: () => this.#within(this.#wishes.budget).memoryBytes,
-      inTurn: (work) => this.#inTurn(work),
+      maxLatencyMs: (model) => this.maxLatencyMs(model),
+      limitBytes: () => this.limits.memoryBytes,
+      inTurn: (work) => this.inTurn(work),
     })
   }
 
@@ -106,7 +106,7 @@ export class Deploying {
    * @throws PlanInfeasible, and what planning and loading throw; then nothing has changed
    */
   change(wanted: (now: Wishes) => Wishes, why: string, keep?: (wishes: Wishes) => Promise<void>): Promise<Change> {
-    return this.#inTurn(async () => {
+    return this.inTurn(async () => {
       const wishes = wanted(this.#wishes)
       const { planned, report } = await this.#realise(wishes, why)
       const { plan } = planned
@@ -133,7 +133,7 @@ export class Deploying {
    * @returns whether something was swapped
    */
   adapt(conditions: Conditions, why: string): Promise<boolean> {
-    return this.#inTurn(async () => {
+    return this.inTurn(async () => {
       const before = this.#conditions
       this.#conditions = conditions
       let realised = await this.#realise(this.#wishes, why)
@@ -161,7 +161,7 @@ export class Deploying {
    */
   reload(core: number): Promise<void> {
     const { stage, files } = this.#options
-    return this.#inTurn(async () => {
+    return this.inTurn(async () => {
       const onIt = [...stage.replicas].filter(([, replicas]) => replicas.some(({ target }) => target.core === core))
       dropReplicas(
         stage,
@@ -179,13 +179,8 @@ export class Deploying {
     })
   }
 
-  /** Does something while no plan is changed. */
-  inTurn<T>(work: () => Promise<T>): Promise<T> {
-    return this.#inTurn(work)
-  }
-
   maxLatencyMs(model: string): number | undefined {
-    return this.#wishOf(model)?.maxLatencyMs
+    return wishesByModel(this.#wishes.workloads.values()).find((wish) => wish.model === model)?.maxLatencyMs
   }
 
   whatIf({ workloads, budget, objective }: WhatIf): Promise<Plan> {
@@ -353,15 +348,12 @@ export class Deploying {
     )
   }
 
-  #wishOf(model: string): ModelWish | undefined {
-    return wishesByModel(this.#wishes.workloads.values()).find((wish) => wish.model === model)
-  }
-
   #now(): number {
     return this.#options.clock.now()
   }
 
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+  /** Does something while no plan is changed. */
+  inTurn<T>(work: () => Promise<T>): Promise<T> {
     if (this.#closed) return Promise.reject(new BlockscaleError('OVERLOADED', 'the runtime is shutting down'))
     const result = this.#turn.then(work)
     this.#turn = result.catch(() => {})

@@ -126,7 +126,7 @@ export class Throughput {
     return watch
   }
 
-  /** @returns whether a further engine has shown what it brings */
+  /** Keeps a further engine on trial once it has shown what it brings, or gives it back. */
   #judge(model: string, deployed: Deployed, watch: Watch): void {
     const { deploying } = this.#options
     const [latest, limit] = [deployed.latencies.latest(RECENT), deploying.maxLatencyMs(model)]
