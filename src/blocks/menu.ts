@@ -79,7 +79,7 @@ export async function* makeDescendants(
   let manner = [...known.values()].map(({ parameters }) => parameters && mannerIn(parameters)).find((each) => each)
   const inIntegers = async (from: Parameters<typeof quantise>[1]) => {
     const { borders, ends: finalOutputs, sums } = options
-    const made = await quantise(block, from, samples, {
+    const made = await quantise(block, from, samples, algebra, {
       borders,
       finalOutputs,
       sums,

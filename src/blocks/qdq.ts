@@ -1,17 +1,7 @@
-import {
-  check,
-  freshNames,
-  type Graph,
-  int,
-  intAttribute,
-  isOp,
-  type Model,
-  type Node,
-  node,
-  removeDead,
-} from '../onnx/index.ts'
+import { check, freshNames, type Graph, int, isOp, type Model, type Node, node, removeDead } from '../onnx/index.ts'
 import { floats, isFloat, type Tensor } from '../tensor/index.ts'
-import { type IntegerSums, integerWeights } from './integer-weights.ts'
+import { type IntegerSums, type IntegerWeights, integerWeights } from './integer-weights.ts'
+import { outputAxis } from './layer-weights.ts'
 import { quantiseBias } from './quantised.ts'
 import type { QuantisationRange } from './ranges.ts'
 
@@ -26,6 +16,8 @@ export interface QdqPlan {
   /** added to the biases, by a layer's first output */
   readonly corrections: ReadonlyMap<string, Float32Array>
   readonly sums: IntegerSums
+  /** weights that are rounded already, by a layer's first output; the others are rounded each by itself */
+  readonly rounded?: ReadonlyMap<string, IntegerWeights> | undefined
 }
 
 /** Layers with weights; they are why one quantises. */
@@ -34,8 +26,10 @@ export const isWeighted = (each: Node, graph: Graph): boolean =>
   isFloat(graph.initializers.get(each.inputs[1] ?? '') ?? { type: 'bool', dims: [], data: new Uint8Array() })
 
 /** The model with a QuantizeLinear/DequantizeLinear pair on each value of the plan, and 8-bit weights. */
-export function insertPairs(model: Model, { chosen, ranges, corrections, sums }: QdqPlan): Model {
+export function insertPairs(model: Model, { chosen, ranges, corrections, sums, rounded: known }: QdqPlan): Model {
   const values = ranges
+  const integers = (layer: Node, weights: Tensor<'float32'>): IntegerWeights =>
+    known?.get(layer.outputs[0]!) ?? integerWeights(weights, { axis: outputAxis(layer), sums })
   const { graph } = model
   const fresh = freshNames(graph)
   const initializers = new Map(graph.initializers)
@@ -82,7 +76,7 @@ export function insertPairs(model: Model, { chosen, ranges, corrections, sums }:
     if (chosen.has(each) && isWeighted(each, graph)) {
       const range = ranges.get(each.inputs[0]!)
       const layer = range
-        ? quantisedLayer(each, graph, range, corrections.get(each.outputs[0]!), sums, constant, fresh)
+        ? quantisedLayer(each, graph, range, corrections.get(each.outputs[0]!), integers, constant, fresh)
         : undefined
       if (layer) {
         nodes.push(...layer.before, {
@@ -104,15 +98,15 @@ function quantisedLayer(
   graph: Graph,
   input: QuantisationRange,
   correction: Float32Array | undefined,
-  sums: IntegerSums,
+  integers: (layer: Node, weights: Tensor<'float32'>) => IntegerWeights,
   constant: (wish: string, value: Tensor) => string,
   fresh: (wish: string) => string,
 ): { before: Node[]; inputs: string[]; layer: Partial<Node> } | undefined {
   const weights = graph.initializers.get(each.inputs[1]!)!
   if (!isFloat(weights)) return undefined
-  const axis = isOp(each, 'Conv') || intAttribute(each, 'transB', 0) === 1 ? 0 : weights.dims.length - 1
+  const axis = outputAxis(each)
   const output = each.outputs[0]!
-  const { stored, scales } = integerWeights(weights, { axis, sums })
+  const { stored, scales } = integers(each, weights)
   const before: Node[] = []
   const dequantised = fresh(`${output}/weights`)
   const scaleName = constant(`${output}/weights/scale`, floats([scales.length], scales))

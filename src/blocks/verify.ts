@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openSession } from '../engine/index.ts'
 import { type Model, readModel, writeModel } from '../onnx/index.ts'
-import { isFloat } from '../tensor/index.ts'
+import { isFloat, type Tensor } from '../tensor/index.ts'
 import type { Block, Samples, Tensors } from './block.ts'
 import { record } from './record.ts'
 
@@ -74,26 +74,29 @@ export async function verify(block: Block, model: Model, samples: Samples, quant
   }
 }
 
-/** Σ‖ŷ − y‖² / Σ‖y‖² over the outputs of two models with the same border. */
+/** How much of the outputs of a changed model is error, in the mean over pictures and outputs: 0 for none, 1 for nothing else. */
 export async function outputError(original: Model, changed: Model, samples: Samples): Promise<number> {
   const names = original.graph.outputs.map(({ name }) => name)
   const wanted: Tensors[] = []
   await record(original, samples, names, (values) => {
     wanted.push(Object.fromEntries(names.map((name) => [name, values[name]!])))
   })
-  let error = 0
-  let power = 0
+  let sum = 0
   await record(changed, samples, names, (values, index) => {
-    for (const name of names) {
-      const [given, expected] = [values[name]!, wanted[index]![name]!]
-      if (!isFloat(given) || !isFloat(expected)) continue
-      for (let i = 0; i < expected.data.length; i++) {
-        error += (given.data[i]! - expected.data[i]!) ** 2
-        power += expected.data[i]! ** 2
-      }
-    }
+    for (const name of names) sum += errorShare(values[name]!, wanted[index]![name]!)
   })
-  return error / Math.max(power, 1e-12)
+  return sum / names.length / samples.length
+}
+
+/** The share of a picture's output that is error: each picture and each output counts the same, however large its numbers. */
+export function errorShare(given: Tensor, wanted: Tensor): number {
+  if (!isFloat(given) || !isFloat(wanted)) return 0
+  let [error, power] = [0, 1e-12]
+  for (let i = 0; i < wanted.data.length; i++) {
+    error += (given.data[i]! - wanted.data[i]!) ** 2
+    power += wanted.data[i]! ** 2
+  }
+  return error / (error + power)
 }
 
 const fault = (why: string): Verdict => ({

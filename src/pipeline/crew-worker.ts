@@ -8,6 +8,7 @@ import {
   record,
   type Samples,
   sampleBytes,
+  searchRanges,
 } from '../blocks/index.ts'
 import { parkOn } from '../engine/index.ts'
 import { writeModel } from '../onnx/index.ts'
@@ -27,7 +28,7 @@ if (!port) throw new BlockscaleError('INTERNAL', 'a crew worker is a thread of i
 const SAMPLE_BYTES = 192e6
 const LEAST_SAMPLES = 64
 /** Pictures for the ranges of border values. */
-const RANGE_PICTURES = 128
+const RANGE_PICTURES = 256
 
 let splits: Promise<Splits> | undefined
 let calibration: Promise<readonly Tensors[]> | undefined
@@ -101,7 +102,9 @@ const handlers: {
     const feeds = (await calibrationFeeds(id)).slice(0, RANGE_PICTURES)
     const wanted = values.filter((name) => !ends.has(name) && !inputs.has(name))
     const observed = await observe(setup.model, feeds, wanted)
-    return [...observed].map(([name, each]) => [name, each.range()] as const)
+    const sharedWith = new Map(wanted.map((name) => [name, name]))
+    const shares = await searchRanges(setup.model, feeds, { sharedWith, observed, fixed: new Map() })
+    return [...observed].map(([name, each]) => [name, each.range(shares.get(name)!)] as const)
   },
 
   async descend(job, id) {

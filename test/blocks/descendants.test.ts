@@ -95,7 +95,7 @@ test('removing channels that carry nothing changes nothing', async () => {
 test('int8 keeps to the range of a shared border, so that neighbours can hand their bytes over', async () => {
   const { block, samples } = await residual()
   const shared = { scale: 0.031, zeroPoint: 0 }
-  const made = await quantise(block, { model: block.model, parameters: {} }, samples, {
+  const made = await quantise(block, { model: block.model, parameters: {} }, samples, algebra, {
     borders: new Map([['y', shared]]),
     finalOutputs: new Set(),
     sums: 'exact',
@@ -153,7 +153,7 @@ test('what a build that was interrupted has made counts for the rest: its manner
     return all
   }
   const made = (all: readonly Made[]) => all.flatMap((each) => (each.kind === 'made' ? [each.descendant] : []))
-  const manner = { ranges: 'percentile', equalised: 0 }
+  const manner = { ranges: '{"x":1,"r1":0.56,"c2":0.75,"y":1}', equalised: 0 }
   const after = made(await rest([{ id: 'int8', parameters: manner }]))
   expect(after.length).toBeGreaterThan(1)
   for (const { parameters } of after) expect(parameters).toMatchObject(manner)

@@ -23,7 +23,7 @@ test('a layer that was split is solved again as it is: another window than the o
   const made = (await lowRank(block, samples, splits, 0.4, algebra))!
   expect(made.parameters.layers).toContain('y')
   const options = { borders: new Map(), finalOutputs: new Set<string>(), sums: 'exact' } as const
-  const integers = (await quantise(block, made, samples, options))!
+  const integers = (await quantise(block, made, samples, algebra, options))!
   for (const { model } of [made, integers]) {
     const before = await verify(block, model, samples, false)
     const polished = await polish([{ original: block, student: model }], samples, { algebra, heldOut: 2, only: 'head' })

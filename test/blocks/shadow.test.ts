@@ -1,11 +1,18 @@
-import { describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { quantise } from '../../src/blocks/descendants/int8.ts'
 import { readLayer, writeLayer } from '../../src/blocks/layer-weights.ts'
+import { type LinearAlgebra, openLinearAlgebra } from '../../src/blocks/linear.ts'
 import { layerParameters, shadowOf, withShadowWeights } from '../../src/blocks/shadow.ts'
 import { openSession } from '../../src/engine/index.ts'
 import { isOp, type Model, writeModel } from '../../src/onnx/index.ts'
 import { floats, type Tensor } from '../../src/tensor/index.ts'
 import { fire, inverted, residual, splitHead } from './tiny-blocks.ts'
+
+let algebra: LinearAlgebra
+beforeAll(async () => {
+  algebra = await openLinearAlgebra()
+})
+afterAll(() => algebra.close())
 
 /** Rounding to 8 bits, layer by layer: what a float shadow lacks. */
 const ROUNDING = 0.02
@@ -25,7 +32,7 @@ const difference = (a: Float32Array, b: Float32Array): number =>
 
 async function inInt8(make: typeof residual) {
   const { block, samples } = await make()
-  const made = await quantise(block, { model: block.model, parameters: {} }, samples, {
+  const made = await quantise(block, { model: block.model, parameters: {} }, samples, algebra, {
     borders: new Map(),
     finalOutputs: new Set(),
     sums: 'exact',

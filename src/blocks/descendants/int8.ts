@@ -1,11 +1,14 @@
-import { descendantId } from '../../base/index.ts'
+import { descendantId, spread } from '../../base/index.ts'
 import { type Graph, isOp, type Model, type Node, wiring } from '../../onnx/index.ts'
 import { correctBiases } from '../bias-correction.ts'
 import type { Block, Descendant, Samples } from '../block.ts'
+import { roundTogether } from '../compensate.ts'
 import { equalise } from '../equalise.ts'
 import type { IntegerSums } from '../integer-weights.ts'
+import type { LinearAlgebra } from '../linear.ts'
 import { insertPairs, isWeighted } from '../qdq.ts'
-import { observe, type QuantisationRange, type RangeRule, rangeRules } from '../ranges.ts'
+import { type RangeShares, searchRanges } from '../range-search.ts'
+import { observe, type QuantisationRange } from '../ranges.ts'
 import { outputError } from '../verify.ts'
 
 export interface Int8Options {
@@ -21,21 +24,33 @@ export interface Int8Options {
   readonly manner?: Int8Manner | undefined
 }
 
-/** How ranges are chosen, and whether channels are brought to the same range first. */
+/** The ranges that were found best, and whether channels are brought to the same range first. */
 export interface Int8Manner {
-  readonly rule: RangeRule
+  readonly shares: RangeShares
   readonly equalised: boolean
 }
 
 /** The manner in which a descendant was quantised; none for one in float. */
 export function mannerIn({ ranges, equalised }: Descendant['parameters']): Int8Manner | undefined {
-  const rule = rangeRules.find((each) => each === ranges)
-  return rule && { rule, equalised: equalised === 1 }
+  const shares = typeof ranges === 'string' ? sharesIn(ranges) : undefined
+  return shares && { shares, equalised: equalised === 1 }
 }
 
-/** Pictures that show ranges, and pictures on which manners are compared. */
-const RANGE_PICTURES = 48
-const COMPARED_PICTURES = 12
+const written = (shares: RangeShares): string => JSON.stringify(Object.fromEntries(shares))
+
+function sharesIn(text: string): RangeShares | undefined {
+  try {
+    const entries = Object.entries(JSON.parse(text) as Record<string, unknown>)
+    return new Map(entries.flatMap(([value, share]) => (isShare(share) ? [[value, share] as const] : [])))
+  } catch {
+    return undefined
+  }
+}
+
+const isShare = (value: unknown): value is number => typeof value === 'number' && value > 0 && value <= 1
+
+/** Pictures on which it is compared whether equalised channels are better. */
+const COMPARED_PICTURES = 24
 
 /** Operators that move 8-bit values without changing them: input and output share their range. */
 const MOVING = [
@@ -67,32 +82,28 @@ export async function quantise(
   block: Block,
   from: Pick<Descendant, 'model' | 'parameters'> & Partial<Pick<Descendant, 'id' | 'kind' | 'added'>>,
   samples: Samples,
+  algebra: LinearAlgebra,
   options: Int8Options,
 ): Promise<Int8Descendant | undefined> {
-  const compared = samples.slice(-COMPARED_PICTURES)
+  const compared = spread(samples, COMPARED_PICTURES)
   let best: { plan: Plan; manner: Int8Manner; error: number } | undefined
-  const attempt = async (equalised: boolean, rules: readonly RangeRule[]) => {
+  for (const equalised of options.manner ? [options.manner.equalised] : [true, false]) {
     const model = equalised ? await equalise(from.model, samples) : from.model
-    if (equalised && model === from.model && !options.manner) return
-    const planned = await plan(model, samples, options)
-    for (const rule of planned ? rules : []) {
-      const candidate = { ...planned!(rule), model }
-      const error = options.manner ? 0 : await outputError(block.model, insertPairs(model, candidate), compared)
-      if (!best || error < best.error) best = { plan: candidate, manner: { rule, equalised }, error }
-    }
-  }
-  if (options.manner) await attempt(options.manner.equalised, [options.manner.rule])
-  else {
-    await attempt(true, rangeRules)
-    await attempt(false, best ? [(best as { manner: Int8Manner }).manner.rule] : rangeRules)
+    if (equalised && model === from.model && !options.manner) continue
+    const found = await plan(model, samples, options)
+    if (!found) continue
+    const candidate = { ...found.plan, model }
+    const error = options.manner ? 0 : await outputError(block.model, insertPairs(model, candidate), compared)
+    if (!best || error < best.error) best = { plan: candidate, manner: { shares: found.shares, equalised }, error }
   }
   if (!best) return undefined
   const { plan: chosen, manner } = best
   const corrections = new Map<string, Float32Array>()
-  const build = () => insertPairs(chosen.model, { ...chosen, corrections })
   const layers = chosen.model.graph.nodes.filter(
     (each) => chosen.chosen.has(each) && isWeighted(each, chosen.model.graph),
   )
+  const rounded = await roundTogether(chosen.model, layers, samples, block.nominal, options.sums, algebra)
+  const build = () => insertPairs(chosen.model, { ...chosen, corrections, rounded })
   await correctBiases(chosen.model, build, layers, samples, block.nominal, corrections)
   return {
     block: block.id,
@@ -100,7 +111,7 @@ export async function quantise(
     kind: !from.kind ? 'int8' : from.kind === 'prune' ? 'prune-int8' : from.kind,
     parameters: {
       ...from.parameters,
-      ranges: manner.rule,
+      ranges: written(manner.shares),
       equalised: manner.equalised ? 1 : 0,
       ...(options.keepFloat?.size ? { float: [...options.keepFloat].join(' ') } : {}),
     },
@@ -116,18 +127,23 @@ export interface Int8Descendant extends Descendant {
 
 type Plan = Parameters<typeof insertPairs>[1] & { readonly model: Model }
 
-/** What is to be quantised, and a function from a rule to its ranges; undefined where no layer can be. */
+/** What is to be quantised, and with which ranges; undefined where no layer can be. */
 async function plan(
   model: Model,
   samples: Samples,
   options: Int8Options,
-): Promise<((rule: RangeRule) => Parameters<typeof insertPairs>[1]) | undefined> {
+): Promise<{ readonly plan: Parameters<typeof insertPairs>[1]; readonly shares: RangeShares } | undefined> {
   const { graph } = model
   const chosen = chooseNodes(graph, options)
   if (!graph.nodes.some((each) => chosen.has(each) && isWeighted(each, graph))) return undefined
   const values = quantisedValues(graph, chosen, options)
-  const ranges = await seenRanges(model, samples.slice(0, RANGE_PICTURES), values, options)
-  return (rule) => ({ chosen, ranges: ranges(rule), corrections: new Map(), sums: options.sums })
+  const { fixed, sharedWith } = rangesToFind(graph, values, options.borders)
+  const observed = await observe(model, samples, [...new Set(sharedWith.values())])
+  const known = options.manner?.shares
+  const shares = await searchRanges(model, samples, { sharedWith, observed, fixed, known })
+  const ranges = new Map(fixed)
+  for (const [value, root] of sharedWith) ranges.set(value, observed.get(root)!.range(shares.get(root)!))
+  return { plan: { chosen, ranges, corrections: new Map(), sums: options.sums }, shares }
 }
 
 /** The nodes that are to run in 8 bits. */
@@ -204,13 +220,12 @@ function quantisedValues(graph: Graph, chosen: ReadonlySet<Node>, { finalOutputs
   return values
 }
 
-async function seenRanges(
-  model: Model,
-  samples: Samples,
+/** Which values have the range of a border, and which share one that is to be found. */
+function rangesToFind(
+  graph: Graph,
   values: ReadonlySet<string>,
-  { borders }: Int8Options,
-): Promise<(rule: RangeRule) => ReadonlyMap<string, QuantisationRange>> {
-  const { graph } = model
+  borders: Int8Options['borders'],
+): { readonly fixed: Map<string, QuantisationRange>; readonly sharedWith: Map<string, string> } {
   const shared = new Map<string, string>()
   const root = (value: string): string => {
     const next = shared.get(value)
@@ -222,14 +237,12 @@ async function seenRanges(
       if (values.has(output) && values.has(each.inputs[0]!) && !borders.has(output)) shared.set(output, each.inputs[0]!)
     }
   }
-  const own = [...values].filter((value) => root(value) === value && !borders.has(value))
-  const observed = await observe(model, samples, own)
-  return (rule) => {
-    const ranges = new Map<string, QuantisationRange>()
-    for (const value of values) {
-      const range = borders.get(root(value)) ?? observed.get(root(value))?.range(rule)
-      if (range) ranges.set(value, range)
-    }
-    return ranges
+  const fixed = new Map<string, QuantisationRange>()
+  const sharedWith = new Map<string, string>()
+  for (const value of values) {
+    const border = borders.get(root(value))
+    if (border) fixed.set(value, border)
+    else sharedWith.set(value, root(value))
   }
+  return { fixed, sharedWith }
 }
