@@ -2,7 +2,9 @@ import { ORIGINAL, type Progress, spread } from '../base/index.ts'
 import {
   type Combination,
   type Costs,
+  correctionsBy,
   type Effort,
+  fitPredictor,
   type MeasuredCombination,
   measureWholesAtSizes,
   type ProfileStore,
@@ -17,7 +19,7 @@ import { combinationsOfPlans, drawCombinations } from './combinations.ts'
 import type { Crew } from './crew.ts'
 import type { Evaluation } from './evaluate.ts'
 import { fuseToBytes } from './fuse.ts'
-import { glanceAtPlans, PLAN_GLANCES } from './plan-glances.ts'
+import { descendantsOf, type Glances, glanceAtPlans } from './plan-glances.ts'
 import { factsOf, type SizeProfile } from './profile.ts'
 
 export interface CombineOptions {
@@ -46,6 +48,11 @@ const CHECKED = 8
  * descendant does in the company of others, while quality is a count that needs many pictures.
  */
 const GLANCED = { random: 32, leastPictures: 64, ms: 24_000 }
+/** Where plans would land is seen best by looking there. */
+const PLAN_GLANCES: { readonly own: Glances; readonly other: Glances } = {
+  own: { rounds: 2, each: 16 },
+  other: { rounds: 1, each: 8 },
+}
 /** The same where time is short. */
 const HURRIED = { fitted: 8, checked: 4, landings: 2, timed: 1, glanced: 0 }
 /** What composing and loading a whole takes beside its runs. */
@@ -107,17 +114,19 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
       timed: [original, ...landings, ...random.slice(0, timed), ...(hurried ? [] : fresh)],
     }
   })
-  const total = rounds.reduce(
-    (sum, { fitted, glanced, checked }) => sum + 1 + [fitted, glanced, checked].flat().length,
-    hurried ? 0 : PLAN_GLANCES,
-  )
+  const glancesAt = (profile: SizeProfile): Glances => (profile === own ? PLAN_GLANCES.own : PLAN_GLANCES.other)
+  const total = rounds.reduce((sum, { profile, fitted, glanced, checked }) => {
+    const { rounds: times, each } = glancesAt(profile)
+    return sum + 1 + [fitted, glanced, checked].flat().length + (hurried ? 0 : times * each)
+  }, 0)
   progress.step('measure combinations', total)
   const glancePictures = Math.max(
     GLANCED.leastPictures,
-    Math.floor(GLANCED.ms / (GLANCED.random + PLAN_GLANCES) / originalMsOf(own!)),
+    Math.floor(GLANCED.ms / (GLANCED.random + PLAN_GLANCES.own.rounds * PLAN_GLANCES.own.each) / originalMsOf(own!)),
   )
   const evaluateRounds = async () => {
     const evaluated = []
+    let corrections: ReadonlyMap<string, number> | undefined
     for (const round of rounds) {
       // The pictures of one split at one size at a time.
       const { size } = round.profile
@@ -125,16 +134,26 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
         evaluateAll(options, round.fitted, 'refit', size),
         evaluateAll(options, round.glanced, 'refit', size, glancePictures),
       ])
-      const plans =
-        hurried || round.profile !== own
-          ? []
-          : await glanceAtPlans(round.profile, {
-              blocks: manifest.blocks,
-              seen: [...round.fitted, ...round.glanced, ...round.checked],
-              known: [...seenOf(round.fitted, refit, true), ...seenOf(round.glanced, glances, false)],
-              most: MOST_DIVERGENCE,
-              look: (choices) => evaluateAll(options, choices, 'refit', size, glancePictures),
-            })
+      const known = [...seenOf(round.fitted, refit, true), ...seenOf(round.glanced, glances, false)]
+      const plans = hurried
+        ? []
+        : await glanceAtPlans(round.profile, {
+            ...glancesAt(round.profile),
+            blocks: manifest.blocks,
+            seen: [...round.fitted, ...round.glanced, ...round.checked],
+            known,
+            corrections,
+            most: MOST_DIVERGENCE,
+            look: (choices) => evaluateAll(options, choices, 'refit', size, glancePictures),
+          })
+      const all = [...known, ...plans.map(({ choices, evaluation: { divergence } }) => ({ choices, divergence }))]
+      corrections ??= correctionsBy(
+        fitPredictor({
+          originalQuality: refit[0]!.quality.value,
+          descendants: descendantsOf(round.profile),
+          combinations: all,
+        }),
+      )
       const report = await evaluateAll(options, [original, ...round.checked], 'report', size)
       evaluated.push({ refit, glances, plans, report })
     }

@@ -20,10 +20,9 @@ export const sizeId = ([height, width]: Size): string => (height === width ? `${
  */
 export function predictors(store: ProfileStore, manifest: Manifest, device: string): SizedPredictor[] {
   const { model } = manifest
-  /** by how much wholes at the model's own size correct each descendant's divergence */
-  const corrections = new Map<string, number>()
   let near: Predictor | undefined
   const base = originalOf(manifest, store.combinations({ model, size: manifest.sizes[0] }), 'refit')
+  let corrections: ReadonlyMap<string, number> = new Map()
   return manifest.sizes.flatMap((size): SizedPredictor[] => {
     const measurements = new Map(
       store.measurements({ model, device, size }).map((row) => [`${row.block}/${row.descendant}`, row]),
@@ -70,16 +69,24 @@ export function predictors(store: ProfileStore, manifest: Manifest, device: stri
         })),
       near,
     })
-    near ??= predictor
-    // What a descendant does in the company of others it does at every size, so the others need fewer wholes.
-    if (corrections.size === 0) {
-      for (const [i, { block, descendant, divergence }] of descendants.entries()) {
-        if (divergence > 0) corrections.set(`${block}/${descendant}`, predictor.parts[i]!.divergence / divergence)
-      }
+    if (!near) {
+      near = predictor
+      corrections = correctionsBy(predictor)
     }
     return [{ id: sizeId(size), size, predictor }]
   })
 }
+
+/**
+ * By how much wholes correct each descendant's divergence, by `block/descendant`. What a descendant does in the company of others it does
+ * at every input size, so the others need fewer wholes.
+ */
+export const correctionsBy = ({ descendants, parts }: Predictor): ReadonlyMap<string, number> =>
+  new Map(
+    descendants.flatMap(({ block, descendant, divergence }, i) =>
+      divergence > 0 ? [[`${block}/${descendant}`, parts[i]!.divergence / divergence] as const] : [],
+    ),
+  )
 
 /** The costs of a measured descendant as predictions take them. */
 export const costsOf = ({ latencyP50Ms, anonymousBytes, mappedBytes, loadMs }: Measurement) => ({
