@@ -10,8 +10,9 @@ export interface Resident {
 }
 
 interface Entry {
-  readonly unit: Unit
   holders: number
+  /** the most that it was held for: what a session once took for a larger input, it keeps */
+  bytes: number
 }
 
 /**
@@ -68,10 +69,18 @@ export class Residents {
     return this.#loaded.has(slot(core, key))
   }
 
-  /** Bytes that loading these units on an engine would add; what is there already adds nothing. */
+  /** Bytes that loading these units on an engine would add; what is there already adds nothing, unless it takes more at another input size. */
   missingBytes(core: number, units: readonly Unit[]): number {
-    const missing = new Map(units.filter(({ key }) => !this.has(core, key)).map((unit) => [unit.key, unit]))
-    return [...missing.values()].reduce((sum, { memoryBytes }) => sum + memoryBytes, 0)
+    const different = new Map(units.map((unit) => [unit.key, unit]))
+    return [...different.values()].reduce(
+      (sum, { key, memoryBytes }) => sum + Math.max(0, memoryBytes - this.bytesOf(core, key)),
+      0,
+    )
+  }
+
+  /** What a loaded unit counts for: more than it needs where it ran at a larger input size. */
+  bytesOf(core: number, key: string): number {
+    return this.#loaded.get(slot(core, key))?.bytes ?? 0
   }
 
   /**
@@ -142,13 +151,12 @@ export class Residents {
   }
 
   #count(core: number, unit: Unit): void {
-    const entry = this.#loaded.get(slot(core, unit.key))
-    if (entry) {
-      entry.holders++
-      return
-    }
-    this.#loaded.set(slot(core, unit.key), { unit, holders: 1 })
-    this.#bytes += unit.memoryBytes
+    const entry = this.#loaded.get(slot(core, unit.key)) ?? { holders: 0, bytes: 0 }
+    this.#loaded.set(slot(core, unit.key), entry)
+    entry.holders++
+    const more = Math.max(0, unit.memoryBytes - entry.bytes)
+    entry.bytes += more
+    this.#bytes += more
     this.#peakBytes = Math.max(this.#peakBytes, this.#bytes)
   }
 
@@ -156,7 +164,7 @@ export class Residents {
     const entry = this.#loaded.get(slot(core, unit.key))
     if (!entry || --entry.holders > 0) return
     this.#loaded.delete(slot(core, unit.key))
-    this.#bytes -= entry.unit.memoryBytes
+    this.#bytes -= entry.bytes
   }
 }
 

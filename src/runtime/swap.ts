@@ -93,10 +93,19 @@ function unloaded(stage: Stage, steps: readonly Step[]): Unit[] {
   return [...missing.values()]
 }
 
+/** Memory that the steps need beside what is loaded. */
+function missingBytes(stage: Stage, steps: readonly Step[]): number {
+  const units = new Map<number, Unit[]>()
+  for (const { target, units: wanted } of steps) {
+    if (target) units.set(target.core, [...(units.get(target.core) ?? []), ...wanted])
+  }
+  return [...units].reduce((sum, [core, wanted]) => sum + stage.residents.missingBytes(core, wanted), 0)
+}
+
 /** Whether everything fits beside what is loaded, once what nobody uses any more has gone. */
 async function makeRoom(stage: Stage, steps: readonly Step[], limitBytes: number | undefined): Promise<boolean> {
   const enough = () => {
-    const more = unloaded(stage, steps).reduce((sum, { memoryBytes }) => sum + memoryBytes, 0)
+    const more = missingBytes(stage, steps)
     return more === 0 || fits(stage, more, limitBytes)
   }
   if (enough()) return true
@@ -119,7 +128,27 @@ async function trim(stage: Stage, limitBytes: number | undefined): Promise<void>
   if (fits(stage, 0, limitBytes)) return
   dropReplicas(stage)
   await Promise.all(stage.retiring)
-  if (!fits(stage, 0, limitBytes)) await evictSpares(stage)
+  if (fits(stage, 0, limitBytes)) return
+  await evictSpares(stage)
+  for (const [model, now] of stage.live) {
+    if (fits(stage, 0, limitBytes)) return
+    await shrink(stage, model, now)
+  }
+}
+
+/** Loads again what keeps memory of a larger input size. */
+async function shrink(stage: Stage, model: string, now: Deployed): Promise<void> {
+  if (now.residents.every(({ core, unit }) => stage.residents.bytesOf(core, unit.key) <= unit.memoryBytes)) return
+  const { target, gear } = now
+  await stage.scheduler.pause(model)
+  try {
+    const step = { model, old: now, target, gear, units: now.residents.map(({ unit }) => unit) }
+    stage.live.set(model, await exchange(stage, now, step, target))
+  } catch {
+    // What could not be loaded again is loaded as before: the swap itself is done.
+  } finally {
+    stage.scheduler.resume(model)
+  }
 }
 
 async function flipTogether(stage: Stage, steps: readonly Step[]): Promise<void> {
@@ -230,9 +259,12 @@ async function changeOne(stage: Stage, step: Step, limitBytes: number | undefine
 /** Replaces the blocks of a paused model one by one. Fails with the old ones loaded again. */
 async function exchange(stage: Stage, old: Deployed, { gear, units }: Step, target: Target): Promise<Deployed> {
   await old.idle()
-  const wanted = new Set(units.map(({ key }) => key))
+  const wanted = new Map(units.map((unit) => [unit.key, unit]))
   const moved = old.target.core !== target.core
-  const surplus = old.residents.filter(({ unit }) => moved || !wanted.has(unit.key))
+  // What is wanted at another input size takes other memory.
+  const surplus = old.residents.filter(
+    ({ core, unit: { key } }) => moved || stage.residents.bytesOf(core, key) !== wanted.get(key)?.memoryBytes,
+  )
   const kept = old.residents.filter((resident) => !surplus.includes(resident))
   const missing = units.filter(({ key }) => !kept.some(({ unit }) => unit.key === key))
   const loaded: Resident[] = []

@@ -209,10 +209,14 @@ export class Throughput {
     const now = stage.live.get(model)
     const manifest: Manifest | undefined = deploying.manifest(model)
     if (!now || !manifest || now.target.windowBytes !== undefined || !takesBatches(manifest)) return
-    // The engine keeps what a trial took, so that it counts from the trial on.
+    // The engine keeps what a trial took, so that it counts from the trial on; and not while a swap reckons with what there is.
     const bytes = moreOfBatch(now, Math.max(...BATCHES))
-    if (!fits(stage, bytes, deploying.limits.memoryBytes)) return
-    now.runInBatches(1, bytes)
+    const isReserved = await deploying.inTurn(async () => {
+      if (stage.live.get(model) !== now || !fits(stage, bytes, deploying.limits.memoryBytes)) return false
+      now.runInBatches(1, bytes)
+      return true
+    })
+    if (!isReserved) return
     const frames = await bestBatch(stage, now)
     if (frames === 1) return
     await deploying.inTurn(async () => {

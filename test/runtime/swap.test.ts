@@ -97,6 +97,42 @@ describe('a swap', () => {
   })
 })
 
+describe('a swap to another input size of the same files', () => {
+  /** Takes half of the memory. */
+  const smaller = () => {
+    const target = targetOf(a, [1, 1, 1, 1])
+    const chain = target.chain.map((unit) => ({ ...unit, memoryBytes: unit.memoryBytes / 2 }))
+    return { ...target, plan: 'small', inputSize: [1, 2] as const, chain }
+  }
+  const settled = async () => {
+    await Promise.all(stage.retiring)
+    return stage.residents.bytes
+  }
+
+  it('loads nothing where there is room, and counts what the files keep from the larger one', async () => {
+    await swap(stage, [targetOf(a, [1, 1, 1, 1])], 5000)
+    expect(await swap(stage, [smaller()], 5000)).toMatchObject({ bytes: 0, method: 'beside' })
+    expect(await settled()).toBe(4000)
+    expect(await ask(stage, 'a')).toEqual({ plan: 'small', answer: 1111, mixed: false })
+  })
+
+  it('loads them again where the limit does not leave what they keep', async () => {
+    await swap(stage, [targetOf(a, [1, 1, 1, 1])], 5000)
+    await swap(stage, [smaller()], 2500)
+    expect(stage.residents.bytes).toBe(2000)
+    expect(await ask(stage, 'a')).toEqual({ plan: 'small', answer: 1111, mixed: false })
+  })
+
+  it.each([5000, 4000])('to the larger one counts what that takes, under a limit of %d', async (limit) => {
+    await swap(stage, [smaller()], limit)
+    expect(await settled()).toBe(2000)
+    await swap(stage, [targetOf(a, [1, 1, 1, 1])], limit)
+    expect(await settled()).toBe(4000)
+    expect(stage.residents.takePeak()).toBeLessThanOrEqual(limit)
+    expect((await ask(stage, 'a')).answer).toBe(1111)
+  })
+})
+
 describe('under load, a hundred swaps', () => {
   const swaps = async (limitBytes: number | undefined) => {
     const random = seededRandom(7)
