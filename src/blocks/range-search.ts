@@ -18,6 +18,8 @@ export interface RangeSearch {
   readonly fixed: ReadonlyMap<string, QuantisationRange>
   /** shares that are known to be good, from a relative */
   readonly known?: RangeShares | undefined
+  /** shares near which good ones are expected: only their neighbours are tried */
+  readonly near?: RangeShares | undefined
 }
 
 /** Fractions of the extremes that are tried, each for itself, from the widest on. */
@@ -38,9 +40,9 @@ const CLEARLY_BETTER = 0.98
  * @returns a share for each value that shares its range with no other, and for each group of those that do
  */
 export async function searchRanges(model: Model, samples: Samples, search: RangeSearch): Promise<RangeShares> {
-  const { sharedWith, observed, fixed, known } = search
+  const { sharedWith, observed, fixed, known, near } = search
   const shares = new Map<string, number>()
-  for (const root of sharedWith.values()) shares.set(root, known?.get(root) ?? 1)
+  for (const root of sharedWith.values()) shares.set(root, known?.get(root) ?? near?.get(root) ?? 1)
   const open = [...shares.keys()].filter((root) => known?.has(root) !== true && observed.has(root))
   if (open.length === 0) return shares
   const ranges = new Map(fixed)
@@ -97,13 +99,13 @@ export async function searchRanges(model: Model, samples: Samples, search: Range
       shares.set(root, before)
       return error < WORSE * least
     }
-    for (const root of open) {
+    for (const root of open.filter((each) => !near?.has(each))) {
       for (const share of SHARES.slice(1)) if (!(await attempt(root, share))) break
     }
     // Once more next to what was found, now that the others are rounded well.
     for (const root of open) {
       const at = SHARES.indexOf(shares.get(root) as (typeof SHARES)[number])
-      for (const near of [at - 1, at + 1]) if (SHARES[near] !== undefined) await attempt(root, SHARES[near])
+      for (const next of [at - 1, at + 1]) if (SHARES[next] !== undefined) await attempt(root, SHARES[next])
     }
   } finally {
     await session.release()

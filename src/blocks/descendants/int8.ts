@@ -90,7 +90,7 @@ export async function quantise(
   for (const equalised of options.manner ? [options.manner.equalised] : [true, false]) {
     const model = equalised ? await equalise(from.model, samples) : from.model
     if (equalised && model === from.model && !options.manner) continue
-    const found = await plan(model, samples, options)
+    const found = await plan(model, samples, best?.manner.shares, options)
     if (!found) continue
     const candidate = { ...found.plan, model }
     const error = options.manner ? 0 : await outputError(block.model, insertPairs(model, candidate), compared)
@@ -131,6 +131,7 @@ type Plan = Parameters<typeof insertPairs>[1] & { readonly model: Model }
 async function plan(
   model: Model,
   samples: Samples,
+  near: RangeShares | undefined,
   options: Int8Options,
 ): Promise<{ readonly plan: Parameters<typeof insertPairs>[1]; readonly shares: RangeShares } | undefined> {
   const { graph } = model
@@ -140,7 +141,7 @@ async function plan(
   const { fixed, sharedWith } = rangesToFind(graph, values, options.borders)
   const observed = await observe(model, samples, [...new Set(sharedWith.values())])
   const known = options.manner?.shares
-  const shares = await searchRanges(model, samples, { sharedWith, observed, fixed, known })
+  const shares = await searchRanges(model, samples, { sharedWith, observed, fixed, known, near })
   const ranges = new Map(fixed)
   for (const [value, root] of sharedWith) ranges.set(value, observed.get(root)!.range(shares.get(root)!))
   return { plan: { chosen, ranges, corrections: new Map(), sums: options.sums }, shares }
