@@ -14,8 +14,8 @@ const TRIMMED = 0.25
  * Finds, layer by layer in graph order, by how much each output channel of the rounded form of a model is off in the mean and puts
  * it into `corrections`, which `build` takes into the biases. Layers behind see inputs that are corrected already.
  *
- * The mean is that of the middle half of the pictures. Networks have some at which a few channels are ten times as loud (MobileNetV2
- * at one in ten), and there ranges clip: what is lost there would otherwise be made up for at all others, which lost nothing.
+ * The mean is that of the middle half of the pictures. Networks may have some at which a few channels are ten times as loud (MobileNetV2
+ * has), and there ranges clip: what is lost there would otherwise be made up for at all others, which lost nothing.
  *
  * @see Nagel et al., arXiv 1906.04721, §4.2 (empirical bias correction)
  */

@@ -98,7 +98,7 @@ export function integerWeights(
     // An all-zero channel still needs a scale, and a tiny one would overflow the 32-bit bias.
     const least = Math.max(most, largest * 1e-4, 1e-8) / LIMIT
     const { scale, rounded } = bestRounding(candidateScales(row, pairs, least), (candidate) =>
-      compensation ? roundTogether(row, partners!, candidate, compensation) : roundEach(row, pairs, candidate),
+      compensation ? roundInTurn(row, partners!, candidate, compensation) : roundEach(row, pairs, candidate),
     )
     scales[c] = scale
     places.forEach((place, i) => {
@@ -153,7 +153,7 @@ function roundEach(row: Float32Array, pairs: readonly Pair[], scale: number): Ro
  *
  * @see Frantar et al., OPTQ, arXiv 2210.17323; Chee et al., QuIP, arXiv 2307.13304, §3 (the form with a Cholesky factor)
  */
-function roundTogether(
+function roundInTurn(
   row: Float32Array,
   partners: Int32Array,
   scale: number,
