@@ -1,17 +1,22 @@
-import { seededRandom } from '../base/index.ts'
 import { type Graph, intAttribute, isOp, type Model, type Node } from '../onnx/index.ts'
 import type { Tensor } from '../tensor/index.ts'
 import type { Block, Samples } from './block.ts'
 import { gatherColumns, type LayerShape, layerShape, Rows } from './columns.ts'
-import { compensationFor, type IntegerSums, type IntegerWeights, integerWeights } from './integer-weights.ts'
-import { outputAxis } from './layer-weights.ts'
+import {
+  type Compensation,
+  compensationFor,
+  type IntegerSums,
+  type IntegerWeights,
+  integerWeights,
+} from './integer-weights.ts'
 import type { LinearAlgebra } from './linear.ts'
+import { scaleAxis } from './qdq.ts'
 import { record } from './record.ts'
-import { centre, pick } from './reference.ts'
+import { centre, pickPositions, type RowRule } from './reference.ts'
 
-/** Rows for each column, and with how few second moments are those of noise. */
-const ROWS = { each: 8, least: 3000, fewest: 4 }
-const MOST_ROW_BYTES = 60e6
+/** Rows to look at, and with how few for each column second moments are those of noise. */
+const ROWS: RowRule = { perUnknown: 8, least: 3000, mostBytes: 60e6 }
+const FEWEST_ROWS = 4
 /** Longer columns take too long to factor. */
 const LONGEST_COLUMN = 1536
 
@@ -25,8 +30,8 @@ interface Layer {
 }
 
 /**
- * Rounds the weights of layers so that on their inputs the errors make up for one another. Layers whose inputs were seen at
- * too few positions, or that have very many, are left out.
+ * Rounds the weights of layers so that on their inputs the errors make up for one another. Where inputs were seen at too few
+ * positions, or are very many, each weight is rounded by itself.
  *
  * @param layers of `model`
  * @returns by a layer's first output
@@ -51,14 +56,19 @@ export async function roundTogether(
     },
   )
   const result = new Map<string, IntegerWeights>()
-  for (const { layer, rows } of wanted) {
-    centre(rows)
-    const gram = await algebra.transposedProduct(rows.filled, rows.filled, rows.rows)
-    const compensation = compensationFor(gram, rows.width)
+  const rowsOf = new Map(wanted.map(({ layer, rows }) => [layer, rows]))
+  for (const layer of layers) {
+    const rows = rowsOf.get(layer)
+    const compensation = rows && (await compensationOf(rows, algebra))
     const weights = model.graph.initializers.get(layer.inputs[1]!) as Tensor<'float32'>
-    result.set(layer.outputs[0]!, integerWeights(weights, { axis: outputAxis(layer), sums, compensation }))
+    result.set(layer.outputs[0]!, integerWeights(weights, { axis: scaleAxis(layer, weights), sums, compensation }))
   }
   return result
+}
+
+async function compensationOf(rows: Rows, algebra: LinearAlgebra): Promise<Compensation | undefined> {
+  centre(rows)
+  return compensationFor(await algebra.transposedProduct(rows.filled, rows.filled, rows.rows), rows.width)
 }
 
 function prepared(layer: Node, graph: Graph, nominal: Block['nominal'], pictures: number): Layer | undefined {
@@ -69,16 +79,16 @@ function prepared(layer: Node, graph: Graph, nominal: Block['nominal'], pictures
   if (!shape || !dims || shape.columnLength > LONGEST_COLUMN || shape.columnLength < 2) return undefined
   if (!isOp(layer, 'Conv') && dims.length !== 2) return undefined
   const plane = dims.slice(2).reduce((product, size) => product * size, 1)
-  const rows = Math.min(Math.max(ROWS.least, ROWS.each * shape.columnLength), MOST_ROW_BYTES / 4 / shape.columnLength)
-  const each = Math.max(1, Math.min(plane, Math.ceil(rows / pictures)))
-  if (each * pictures < ROWS.fewest * shape.columnLength) return undefined
-  const random = seededRandom(output.length + 31 * shape.columnLength)
+  const columns = shape.columnLength
+  const positions = pickPositions({ output, plane, columns, width: columns, pictures }, ROWS)
+  const count = positions.reduce((sum, { length }) => sum + length, 0)
+  if (count < FEWEST_ROWS * columns) return undefined
   return {
     layer,
     input: layer.inputs[0]!,
     shape,
-    positions: Array.from({ length: pictures }, () => pick(plane, each, random)),
+    positions,
     outputWidth: dims[3] ?? 1,
-    rows: new Rows(each * pictures, shape.columnLength),
+    rows: new Rows(count, columns),
   }
 }

@@ -15,7 +15,7 @@ export {
   sampleBytes,
 } from './menu.ts'
 export { type ChosenBlock, type PolishedLayer, type PolishOptions, polish } from './polish.ts'
-export { searchRanges } from './range-search.ts'
+export { rangesAt, searchRanges } from './range-search.ts'
 export { observe, type QuantisationRange } from './ranges.ts'
 export { nominalOf, record, upTo } from './record.ts'
 export { type Recovered, type RecoverOptions, recoverCombination } from './recover.ts'

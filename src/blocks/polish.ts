@@ -1,4 +1,3 @@
-import { seededRandom } from '../base/index.ts'
 import type { Model } from '../onnx/index.ts'
 import { floats } from '../tensor/index.ts'
 import type { Block, Samples, Tensors } from './block.ts'
@@ -6,7 +5,7 @@ import { gatherColumns, gatherPixels, Rows, resized } from './columns.ts'
 import { outputAxis, readLayer, writeLayer } from './layer-weights.ts'
 import type { LinearAlgebra } from './linear.ts'
 import { record } from './record.ts'
-import { addPixels, centre, pick } from './reference.ts'
+import { addPixels, centre, pickPositions, type RowRule } from './reference.ts'
 import { solve, transpose } from './refit.ts'
 import { addedTo, layerOf, type UnitEnd, unitEnds } from './units.ts'
 
@@ -101,10 +100,7 @@ const RIDGE = 4
 const SPREAD = 0.5
 /** What a channel is stretched or shrunk by at most. */
 const MOST_STRETCH = 2
-/** Rows to look at for each unknown, and the bounds that memory sets. */
-const ROWS_PER_UNKNOWN = 12
-const LEAST_ROWS = 3000
-const MOST_ROW_BYTES = 120e6
+const ROWS: RowRule = { perUnknown: 12, least: 3000, mostBytes: 120e6 }
 
 interface Target {
   readonly end: UnitEnd
@@ -122,15 +118,11 @@ async function recordTargets(
 ): Promise<{ units: Target[]; next: Samples }> {
   const units = ends.map((end): Target => {
     const { columnLength, outputChannels } = end.shape
-    const wanted = Math.max(LEAST_ROWS, ROWS_PER_UNKNOWN * columnLength)
-    const most = MOST_ROW_BYTES / 4 / (columnLength + outputChannels)
-    const each = Math.max(1, Math.min(end.positions, Math.ceil(Math.min(wanted, most) / samples.length)))
-    const random = seededRandom(end.output.length + 31 * columnLength)
-    return {
-      end,
-      positions: samples.map(() => pick(end.positions, each, random)),
-      rows: new Rows(samples.length * each, outputChannels),
-    }
+    const width = columnLength + outputChannels
+    const layer = { output: end.output, plane: end.positions, columns: columnLength, width, pictures: samples.length }
+    const positions = pickPositions(layer, ROWS)
+    const count = positions.reduce((sum, { length }) => sum + length, 0)
+    return { end, positions, rows: new Rows(count, outputChannels) }
   })
   const outputs = block.outputs.map(({ name }) => name)
   const wanted = ends.flatMap(({ output, shortcut }) => [output, ...(shortcut ? [shortcut] : [])])

@@ -25,11 +25,14 @@ export const isWeighted = (each: Node, graph: Graph): boolean =>
   isOp(each, 'Conv', 'Gemm', 'MatMul') &&
   isFloat(graph.initializers.get(each.inputs[1] ?? '') ?? { type: 'bool', dims: [], data: new Uint8Array() })
 
+/** The axis of a layer's weights that has a scale for each of its places: that of the outputs, the last one of a stack of matrices. */
+export const scaleAxis = (layer: Node, { dims }: Tensor): number => (outputAxis(layer) === 0 ? 0 : dims.length - 1)
+
 /** The model with a QuantizeLinear/DequantizeLinear pair on each value of the plan, and 8-bit weights. */
 export function insertPairs(model: Model, { chosen, ranges, corrections, sums, rounded: known }: QdqPlan): Model {
   const values = ranges
   const integers = (layer: Node, weights: Tensor<'float32'>): IntegerWeights =>
-    known?.get(layer.outputs[0]!) ?? integerWeights(weights, { axis: outputAxis(layer), sums })
+    known?.get(layer.outputs[0]!) ?? integerWeights(weights, { axis: scaleAxis(layer, weights), sums })
   const { graph } = model
   const fresh = freshNames(graph)
   const initializers = new Map(graph.initializers)
@@ -104,7 +107,7 @@ function quantisedLayer(
 ): { before: Node[]; inputs: string[]; layer: Partial<Node> } | undefined {
   const weights = graph.initializers.get(each.inputs[1]!)!
   if (!isFloat(weights)) return undefined
-  const axis = outputAxis(each)
+  const axis = scaleAxis(each, weights)
   const output = each.outputs[0]!
   const { stored, scales } = integers(each, weights)
   const before: Node[] = []

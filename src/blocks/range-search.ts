@@ -4,7 +4,7 @@ import { isOp, type Model, type Node, wiring, writeModel } from '../onnx/index.t
 import type { Samples, Tensors } from './block.ts'
 import { insertPairs } from './qdq.ts'
 import type { Observed, QuantisationRange } from './ranges.ts'
-import { record } from './record.ts'
+import { recordOutputs } from './record.ts'
 import { errorShare } from './verify.ts'
 
 /** How much of its extremes the range of each value takes in. */
@@ -40,13 +40,12 @@ const CLEARLY_BETTER = 0.98
  * @returns a share for each value that shares its range with no other, and for each group of those that do
  */
 export async function searchRanges(model: Model, samples: Samples, search: RangeSearch): Promise<RangeShares> {
-  const { sharedWith, observed, fixed, known, near } = search
+  const { sharedWith, observed, known, near } = search
   const shares = new Map<string, number>()
   for (const root of sharedWith.values()) shares.set(root, known?.get(root) ?? near?.get(root) ?? 1)
   const open = [...shares.keys()].filter((root) => known?.has(root) !== true && observed.has(root))
   if (open.length === 0) return shares
-  const ranges = new Map(fixed)
-  for (const [value, root] of sharedWith) ranges.set(value, observed.get(root)!.range(shares.get(root)!))
+  const ranges = rangesAt(shares, search)
   const rounded = insertPairs(model, { chosen: new Set(), ranges, corrections: new Map(), sums: 'exact' })
   const opened = withOpenRanges(rounded, (value) =>
     open.includes(sharedWith.get(value) ?? '') ? sharedWith.get(value) : undefined,
@@ -56,14 +55,9 @@ export async function searchRanges(model: Model, samples: Samples, search: Range
     samples,
     open.map((root) => observed.get(root)!),
   )
-  const wanted: Tensors[] = []
-  await record(
+  const wanted = await recordOutputs(
     model,
     compared.map(({ sample }) => sample),
-    names,
-    (values) => {
-      wanted.push(Object.fromEntries(names.map((name) => [name, values[name]!])))
-    },
   )
   // Optimised, a Clip before a rounding is left out, though only ranges that are constants can show that it does nothing.
   const session = await openSession(writeModel(opened), { optimization: 'disabled' })
@@ -111,6 +105,16 @@ export async function searchRanges(model: Model, samples: Samples, search: Range
     await session.release()
   }
   return shares
+}
+
+/** The range of every value, at the shares that were found. */
+export function rangesAt(
+  shares: RangeShares,
+  { sharedWith, observed, fixed }: Pick<RangeSearch, 'sharedWith' | 'observed' | 'fixed'>,
+): Map<string, QuantisationRange> {
+  const ranges = new Map(fixed)
+  for (const [value, root] of sharedWith) ranges.set(value, observed.get(root)!.range(shares.get(root)!))
+  return ranges
 }
 
 /** Ordinary pictures on which ranges are compared, beside those with the extremes. */

@@ -31,6 +31,16 @@ export async function record(
   }
 }
 
+/** What a model gives for each of its samples. */
+export async function recordOutputs(model: Model, samples: Samples): Promise<Tensors[]> {
+  const names = model.graph.outputs.map(({ name }) => name)
+  const outputs: Tensors[] = []
+  await record(model, samples, names, (values) => {
+    outputs.push(Object.fromEntries(names.map((name) => [name, values[name]!])))
+  })
+  return outputs
+}
+
 /** The part of a model that makes the given values, which become its outputs. */
 export function upTo(model: Model, values: readonly string[]): Model {
   return { ...model, graph: removeDead({ ...model.graph, outputs: values.map((name) => ({ name })) }) }

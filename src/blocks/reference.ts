@@ -26,10 +26,14 @@ export interface LayerReference extends LayerTarget {
   readonly gram: Float32Array
 }
 
-/** Rows to look at for each unknown of the least-squares problem, and the bounds that memory sets. */
-const ROWS_PER_UNKNOWN = 30
-const LEAST_ROWS = 3000
-const MOST_ROW_BYTES = 120e6
+/** How many rows a layer is seen in: some for each unknown of the least-squares problem, within the bounds that memory sets. */
+export interface RowRule {
+  readonly perUnknown: number
+  readonly least: number
+  readonly mostBytes: number
+}
+
+const ROWS: RowRule = { perUnknown: 30, least: 3000, mostBytes: 120e6 }
 /** Longer columns (3×3 on more than 256 channels) would take minutes to solve; such layers keep their weights. */
 export const LONGEST_COLUMN = 2400
 
@@ -106,11 +110,8 @@ const capacityOf = ({ positions }: Pick<LayerTarget, 'positions'>): number =>
 function prepare(block: Block, { output, input, shape }: WantedLayer, pictures: number): LayerTarget {
   const dims = block.nominal.get(output) ?? []
   const plane = dims.slice(2).reduce((product, size) => product * size, 1)
-  const wanted = Math.max(LEAST_ROWS, ROWS_PER_UNKNOWN * shape.columnLength)
-  const most = MOST_ROW_BYTES / 4 / (shape.columnLength + shape.outputChannels)
-  const each = Math.max(1, Math.min(plane, Math.ceil(Math.min(wanted, most) / pictures)))
-  const random = seededRandom(output.length + 31 * shape.columnLength)
-  const positions = Array.from({ length: pictures }, () => pick(plane, each, random))
+  const columns = shape.columnLength
+  const positions = pickPositions({ output, plane, columns, width: columns + shape.outputChannels, pictures }, ROWS)
   return {
     output,
     input,
@@ -118,12 +119,34 @@ function prepare(block: Block, { output, input, shape }: WantedLayer, pictures: 
     positions,
     outputWidth: dims[3] ?? 1,
     shortcut: shortcutOf(output, block.model.graph, block.nominal),
-    targets: new Rows(pictures * each, shape.outputChannels),
+    targets: new Rows(capacityOf({ positions }), shape.outputChannels),
   }
 }
 
+/**
+ * The positions at which a layer is looked at, as many in each picture.
+ *
+ * @param layer `columns`: unknowns of one output; `width`: numbers that are kept of a row
+ */
+export function pickPositions(
+  layer: {
+    readonly output: string
+    readonly plane: number
+    readonly columns: number
+    readonly width: number
+    readonly pictures: number
+  },
+  { perUnknown, least, mostBytes }: RowRule,
+): number[][] {
+  const { output, plane, columns, width, pictures } = layer
+  const wanted = Math.min(Math.max(least, perUnknown * columns), mostBytes / 4 / width)
+  const each = Math.max(1, Math.min(plane, Math.ceil(wanted / pictures)))
+  const random = seededRandom(output.length + 31 * columns)
+  return Array.from({ length: pictures }, () => pick(plane, each, random))
+}
+
 /** Some positions of a plane, in order. */
-export function pick(plane: number, count: number, random: () => number): number[] {
+function pick(plane: number, count: number, random: () => number): number[] {
   if (count >= plane) return Array.from({ length: plane }, (_, position) => position)
   const chosen = new Set<number>()
   while (chosen.size < count) chosen.add(Math.floor(random() * plane))

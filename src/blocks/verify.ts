@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { openSession } from '../engine/index.ts'
 import { type Model, readModel, writeModel } from '../onnx/index.ts'
 import { isFloat, type Tensor } from '../tensor/index.ts'
-import type { Block, Samples, Tensors } from './block.ts'
-import { record } from './record.ts'
+import type { Block, Samples } from './block.ts'
+import { record, recordOutputs } from './record.ts'
 
 /** What the check of a descendant found. */
 export interface Verdict {
@@ -77,10 +77,7 @@ export async function verify(block: Block, model: Model, samples: Samples, quant
 /** How much of the outputs of a changed model is error, in the mean over pictures and outputs: 0 for none, 1 for nothing else. */
 export async function outputError(original: Model, changed: Model, samples: Samples): Promise<number> {
   const names = original.graph.outputs.map(({ name }) => name)
-  const wanted: Tensors[] = []
-  await record(original, samples, names, (values) => {
-    wanted.push(Object.fromEntries(names.map((name) => [name, values[name]!])))
-  })
+  const wanted = await recordOutputs(original, samples)
   let sum = 0
   await record(changed, samples, names, (values, index) => {
     for (const name of names) sum += errorShare(values[name]!, wanted[index]![name]!)

@@ -146,14 +146,19 @@ export async function fitCombinations(options: CombineOptions): Promise<number> 
             most: MOST_DIVERGENCE,
             look: (choices) => evaluateAll(options, choices, 'refit', size, glancePictures),
           })
-      const all = [...known, ...plans.map(({ choices, evaluation: { divergence } }) => ({ choices, divergence }))]
-      corrections ??= correctionsBy(
-        fitPredictor({
-          originalQuality: refit[0]!.quality.value,
-          descendants: descendantsOf(round.profile),
-          combinations: all,
-        }),
-      )
+      // Those of the own size, which comes first; only glances use them.
+      if (!hurried) {
+        corrections ??= correctionsBy(
+          fitPredictor({
+            originalQuality: refit[0]!.quality.value,
+            descendants: descendantsOf(round.profile),
+            combinations: [
+              ...known,
+              ...plans.map(({ choices, evaluation: { divergence } }) => ({ choices, divergence })),
+            ],
+          }),
+        )
+      }
       const report = await evaluateAll(options, [original, ...round.checked], 'report', size)
       evaluated.push({ refit, glances, plans, report })
     }

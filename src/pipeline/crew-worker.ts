@@ -5,6 +5,7 @@ import {
   makeDescendants,
   observe,
   openLinearAlgebra,
+  rangesAt,
   record,
   type Samples,
   sampleBytes,
@@ -103,8 +104,8 @@ const handlers: {
     const wanted = values.filter((name) => !ends.has(name) && !inputs.has(name))
     const observed = await observe(setup.model, feeds, wanted)
     const sharedWith = new Map(wanted.map((name) => [name, name]))
-    const shares = await searchRanges(setup.model, feeds, { sharedWith, observed, fixed: new Map() })
-    return [...observed].map(([name, each]) => [name, each.range(shares.get(name)!)] as const)
+    const search = { sharedWith, observed, fixed: new Map() }
+    return [...rangesAt(await searchRanges(setup.model, feeds, search), search)]
   },
 
   async descend(job, id) {

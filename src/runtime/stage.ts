@@ -101,10 +101,15 @@ export function deployed(
   return new Deployed(target, gear, residents, stage.residents, same ? new Latencies(before.latencies) : undefined)
 }
 
-/** Lets a deployment that was replaced go when its last request is answered; changes that need its memory wait for that. */
-export function retire(stage: Stage, old: Deployed): void {
+/**
+ * Lets a deployment that was replaced go when its last request is answered; changes that need its memory wait for that.
+ *
+ * @returns what resolves when it has gone
+ */
+export function retire(stage: Stage, old: Deployed): Promise<void> {
   const gone = old.retire().finally(() => stage.retiring.delete(gone))
   stage.retiring.add(gone)
+  return gone
 }
 
 export async function evictSpares(stage: Stage, models: Iterable<string> = [...stage.spares.keys()]): Promise<void> {

@@ -210,8 +210,9 @@ async function letLeave(stage: Stage, steps: readonly Step[]): Promise<void> {
     if (target || !old) continue
     await stage.scheduler.drained(model)
     stage.live.delete(model)
-    retire(stage, old)
     dropReplicas(stage, [model])
+    // No request runs on it any more, so that this waits for its engine alone.
+    await retire(stage, old)
     await evictSpares(stage, [model])
   }
 }

@@ -205,7 +205,7 @@ describe('files', () => {
     // The originals take 4 MB each, and d3 was being loaded between them.
     expect(runtime!.live().memory.plannedBytes).toBe(12e6)
     await runtime!.unload('one')
-    await expect.poll(() => runtime!.live().memory.plannedBytes).toBe(0)
+    expect(runtime!.live().memory.plannedBytes).toBe(0)
     await runtime!.close()
     runtime = undefined
     // What was planned without a damaged file is not what a start with all files is to take.

@@ -7,7 +7,7 @@ import { equalise } from '../equalise.ts'
 import type { IntegerSums } from '../integer-weights.ts'
 import type { LinearAlgebra } from '../linear.ts'
 import { insertPairs, isWeighted } from '../qdq.ts'
-import { type RangeShares, searchRanges } from '../range-search.ts'
+import { type RangeShares, rangesAt, searchRanges } from '../range-search.ts'
 import { observe, type QuantisationRange } from '../ranges.ts'
 import { outputError } from '../verify.ts'
 
@@ -141,9 +141,9 @@ async function plan(
   const { fixed, sharedWith } = rangesToFind(graph, values, options.borders)
   const observed = await observe(model, samples, [...new Set(sharedWith.values())])
   const known = options.manner?.shares
-  const shares = await searchRanges(model, samples, { sharedWith, observed, fixed, known, near })
-  const ranges = new Map(fixed)
-  for (const [value, root] of sharedWith) ranges.set(value, observed.get(root)!.range(shares.get(root)!))
+  const search = { sharedWith, observed, fixed, known, near }
+  const shares = await searchRanges(model, samples, search)
+  const ranges = rangesAt(shares, search)
   return { plan: { chosen, ranges, corrections: new Map(), sums: options.sums }, shares }
 }
 
