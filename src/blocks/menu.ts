@@ -4,7 +4,7 @@ import type { Block, Descendant, Samples } from './block.ts'
 import { branchesOf } from './branches.ts'
 import { mannerIn, quantise } from './descendants/int8.ts'
 import { L1_LEVELS, pruneByL1 } from './descendants/l1.ts'
-import { analyseRanks, lowRank, RANK_LEVELS } from './descendants/low-rank.ts'
+import { analyseRanks, lowRank, RANK_LEVELS, ranksOf } from './descendants/low-rank.ts'
 import { analysePruning, PRUNE_LEVELS, prune, widthsOf } from './descendants/prune.ts'
 import { analyseReplacements, type Replacement, replaceBranches } from './descendants/replace.ts'
 import type { IntegerSums } from './integer-weights.ts'
@@ -169,11 +169,7 @@ const pruned: Family = {
     if (analysis.channels.groups.length === 0) {
       return 'all its channels are tied to its borders or to operators that mix them'
     }
-    const seen = new Map<string, string>()
-    for (const { id } of levels) {
-      const widths = known.get(id)?.parameters?.widths ?? known.get(`${id}-int8`)?.parameters?.widths
-      if (widths !== undefined) seen.set(String(widths), id)
-    }
+    const twinOf = twins(levels, known, widthsOf)
     return levels.map(({ keep, id }) => ({
       id,
       float: 'prune',
@@ -181,13 +177,31 @@ const pruned: Family = {
       async make() {
         const made = await prune(block, samples, analysis, keep, algebra)
         if (!made) return 'nothing can be removed at this level'
-        const twin = seen.get(widthsOf(made))
-        if (twin && twin !== id) return `it has the same widths as ${twin}`
-        seen.set(widthsOf(made), made.id)
-        return made
+        const twin = twinOf(made)
+        return twin ? `it has the same widths as ${twin}` : made
       },
     }))
   },
+}
+
+/** Tells of a descendant which other level has come to the same, counting what was made before. */
+function twins(
+  levels: readonly { readonly id: string }[],
+  known: ReadonlyMap<string, KnownDescendant>,
+  shapeOf: (made: Pick<Descendant, 'parameters'>) => string,
+): (made: Descendant) => string | undefined {
+  const seen = new Map<string, string>()
+  for (const { id } of levels) {
+    const parameters = known.get(id)?.parameters ?? known.get(`${id}-int8`)?.parameters
+    if (parameters) seen.set(shapeOf({ parameters }), id)
+  }
+  return (made) => {
+    const shape = shapeOf(made)
+    const twin = seen.get(shape)
+    if (twin && twin !== made.id) return twin
+    seen.set(shape, made.id)
+    return undefined
+  }
 }
 
 /** How many branches may go at once: the one that is missed least, and about half of them. */
@@ -219,16 +233,22 @@ const merged = replacing('merge', true)
 const lowRanks: Family = {
   recipes: ['low-rank'],
   oneByOne: true,
-  async of(block, samples, algebra, open) {
+  async of(block, samples, algebra, open, known) {
     const levels = RANK_LEVELS.map((keep) => ({ keep, id: `rank${Math.round(100 * keep)}` }))
     if (!levels.some(({ id }) => open(id))) return []
     const splits = await analyseRanks(block, samples, algebra)
     if (splits.length === 0) return 'it has no layer wide enough to be split'
+    const twinOf = twins(levels, known, ranksOf)
     return levels.map(({ keep, id }) => ({
       id,
       float: 'low-rank',
       int8: 'low-rank',
-      make: async () => (await lowRank(block, samples, splits, keep, algebra)) ?? 'no layer gains from it',
+      async make() {
+        const made = await lowRank(block, samples, splits, keep, algebra)
+        if (!made) return 'no layer gains from it'
+        const twin = twinOf(made)
+        return twin ? `it has the same ranks as ${twin}` : made
+      },
     }))
   },
 }

@@ -151,7 +151,7 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
 }
 
 /** Counts up when what a build makes changes, so that no old half is taken over. */
-const FORMAT = 3
+const FORMAT = 4
 
 async function manifestOf({ zoo, id, prepared }: BuildState, { blocks, dropped }: MadeBlocks): Promise<Manifest> {
   const { inputs, outputs } = ends(prepared.normalised.model, prepared.id)

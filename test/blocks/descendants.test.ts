@@ -212,3 +212,29 @@ test('a branch that is linear is replaced without loss, and so is a layer whose 
   const made = await lowRank(block, samples, splits, 0.4, algebra)
   expect((await verify(block, made!.model, samples, false)).outputError).toBeLessThan(1e-5)
 })
+
+test('a layer whose filters are separable becomes one along columns and one along rows, with stride and padding, and loses nothing', async () => {
+  const builder = new Builder(13)
+  builder.conv('x', 'h', 32, 32)
+  builder.op('Relu', ['h'], 'r')
+  builder.conv('r', 'y', 48, 32, 3, { stride: 2 })
+  const weights = builder.initializers.get('y.w')!
+  // Each filter is the sum of eight products of a column and a row.
+  const [columns, rows] = [() => builder.random() - 0.5, () => builder.random() - 0.5]
+  const factor = (length: number, make: () => number) => Float32Array.from({ length }, make)
+  const [down, along] = [factor(8 * 32 * 3, columns), factor(48 * 8 * 3, rows)]
+  const separable = Float32Array.from(weights.data as Float32Array, (_, at) => {
+    const [o, c, y, x] = [Math.floor(at / 288), Math.floor(at / 9) % 32, Math.floor(at / 3) % 3, at % 3]
+    let sum = 0
+    for (let r = 0; r < 8; r++) sum += down[(r * 32 + c) * 3 + y]! * along[(o * 8 + r) * 3 + x]!
+    return sum
+  })
+  builder.initializers.set('y.w', floats(weights.dims, separable))
+  const { block, samples } = await builder.block([1, 32, 10, 12], 'y')
+  const layers = await analyseRanks(block, samples, algebra)
+  const last = layers.find((ways) => ways.some(({ reference }) => reference.output === 'y'))!
+  const made = (await lowRank(block, samples, [last], 0.4, algebra))!
+  expect(made.parameters).toMatchObject({ layers: 'y', ways: 'spatial' })
+  expect((await verify(block, made.model, samples, false)).outputError).toBeLessThan(1e-5)
+  expect(macs(made.model, new Map([...block.nominal, ...made.added!]))).toBeLessThan(macs(block.model, block.nominal))
+})

@@ -114,7 +114,7 @@ export async function pruneTo(
 }
 
 /** The signature of what a descendant keeps: two levels with the same one are the same descendant. */
-export const widthsOf = (descendant: Descendant): string => String(descendant.parameters.widths ?? '')
+export const widthsOf = ({ parameters }: Pick<Descendant, 'parameters'>): string => String(parameters.widths ?? '')
 
 async function statistics(
   group: ChannelGroup,
