@@ -71,7 +71,7 @@ export class UnitFiles {
           })
         const { sha256: key } = unitFile(descendant.file, borders)
         // What is there is compared with its checksum when it is loaded: not before others that come first, or when nobody loads it.
-        const { path, bytes } = (await this.#present(key)) ?? (await whole())
+        const { path, bytes } = (await this.#present(this.#options.device, key)) ?? (await whole())
         const base = isBaseSize(manifest, size)
         return {
           key: choice?.window ? `${key} ${heldAs(choice)}` : key,
@@ -94,34 +94,17 @@ export class UnitFiles {
   async fused(manifest: Manifest, chain: readonly Unit[], size: Size): Promise<Unit | undefined> {
     const polish = await readPolish(this.#options.zoo, manifest, choicesOf(chain) as Choices, size)
     for (const each of polish ? [polish, undefined] : [undefined]) {
-      const file = fusedFile(manifest, chain, each)
-      const found = await this.#find(this.#fusedDevice, file)
-      if (found) return this.#fusedUnit(manifest, chain, size, file, found, each !== undefined)
+      const found = await this.#present(this.#fusedDevice, fusedFile(manifest, chain, each).sha256)
+      if (found) return this.#fusedUnit(manifest, chain, size, each, found)
     }
     return undefined
   }
 
   /** Makes the fused form of a choice, with the weights that were made for it, where there are any. @throws BlockscaleError GRAPH_INVALID when it would answer otherwise than the chain */
   async fuse(manifest: Manifest, chain: readonly Unit[], size: Size): Promise<Unit> {
-    const { zoo, background } = this.#options
-    const polish = await readPolish(zoo, manifest, choicesOf(chain) as Choices, size)
-    const file = fusedFile(manifest, chain, polish)
-    const found = await this.#once(`fused ${file.sha256}`, async () => {
-      await background.run({
-        kind: 'fuse',
-        zoo: zoo.dir,
-        device: this.#fusedDevice,
-        model: manifest.model,
-        as: file,
-        blocks: fusedFiles(manifest, chain, polish),
-        inputs: manifest.inputs,
-        outputs: manifest.outputs,
-        ports: modelInputs(manifest, size),
-        keepBytes: this.#keepBytes,
-      })
-      return this.#find(this.#fusedDevice, file)
-    })
-    return this.#fusedUnit(manifest, chain, size, file, found, polish !== undefined)
+    const polish = await readPolish(this.#options.zoo, manifest, choicesOf(chain) as Choices, size)
+    const found = await this.#fusedWhole(manifest, chain, size, polish)
+    return this.#fusedUnit(manifest, chain, size, polish, found)
   }
 
   /**
@@ -188,23 +171,50 @@ export class UnitFiles {
     manifest: Manifest,
     chain: readonly Unit[],
     size: Size,
-    file: ZooFile,
+    polish: Polish | undefined,
     { path, bytes }: { path: string; bytes: number },
-    polished: boolean,
   ): Unit {
     return {
-      polished,
-      key: file.sha256,
+      polished: polish !== undefined,
+      key: fusedFile(manifest, chain, polish).sha256,
       block: '',
       descendant: '',
       kind: 'fused',
       path,
+      whole: () => this.#fusedWhole(manifest, chain, size, polish),
       fileBytes: bytes,
       // What the blocks take together is more than the whole takes: it has one arena, and values that never leave it.
       memoryBytes: chain.reduce((sum, { memoryBytes }) => sum + memoryBytes, 0),
       inputs: modelInputs(manifest, size),
       outputs: modelOutputs(manifest, size),
     }
+  }
+
+  #fusedWhole(
+    manifest: Manifest,
+    chain: readonly Unit[],
+    size: Size,
+    polish: Polish | undefined,
+  ): Promise<{ path: string; bytes: number }> {
+    const { zoo, background } = this.#options
+    const file = fusedFile(manifest, chain, polish)
+    return this.#once(`fused ${file.sha256}`, async () => {
+      const found = await this.#find(this.#fusedDevice, file)
+      if (found) return found
+      await background.run({
+        kind: 'fuse',
+        zoo: zoo.dir,
+        device: this.#fusedDevice,
+        model: manifest.model,
+        as: file,
+        blocks: fusedFiles(manifest, chain, polish),
+        inputs: manifest.inputs,
+        outputs: manifest.outputs,
+        ports: modelInputs(manifest, size),
+        keepBytes: this.#keepBytes,
+      })
+      return this.#find(this.#fusedDevice, file)
+    })
   }
 
   #compiled(
@@ -238,9 +248,11 @@ export class UnitFiles {
     })
   }
 
-  async #present(key: string): Promise<{ path: string; bytes: number } | undefined> {
-    const { zoo, device } = this.#options
-    const path = join(zoo.deviceFolder(device), `${key}.ort`)
+  /** Where it seems to be. What was found whole once is taken to be there still: that is looked at again before it is loaded. */
+  async #present(device: string, key: string): Promise<{ path: string; bytes: number } | undefined> {
+    const known = this.#known.get(key)
+    if (known) return known
+    const path = join(this.#options.zoo.deviceFolder(device), `${key}.ort`)
     return stat(path).then(
       ({ size }) => ({ path, bytes: size }),
       () => undefined,
