@@ -1,7 +1,7 @@
 // One fresh process of the cold start benchmark: loads in one way, runs once, prints the milliseconds. Uses what `npm run build` compiled.
 import { readFileSync } from 'node:fs'
 
-const { way, files, feeds, outputs, zoo, model } = JSON.parse(process.argv[2])
+const { way, files, feeds, outputs, zoo, model, waits, follows } = JSON.parse(process.argv[2])
 /** milliseconds since the process began, at the end of each stage */
 const at = { process: performance.now() }
 const mark = (stage) => {
@@ -33,10 +33,22 @@ if (way === 'original') {
   mark('modules')
   const picture = await decodePicture(readFileSync(files[0]))
   mark('imports')
-  const runtime = await openRuntime({ zoo, models: [model], workers: 1 })
+  // Who waits for what is planned takes reading for nothing.
+  const runtime = await openRuntime({
+    zoo,
+    models: [model],
+    workers: 1,
+    ...(waits ? { readingMs: async () => 0 } : {}),
+  })
   mark('open')
-  await runtime.predict(model, picture)
-  print({ gear: runtime.live().models[0].gear, remembered: runtime.live().plan.solveMs === 0 })
+  const next = new Promise((resolve) => runtime.events(({ kind }) => kind === 'swap' && resolve(performance.now())))
+  const { plan, choices } = await runtime.predict(model, picture)
+  mark('answer')
+  const more = { gear: runtime.live().models[0].gear, remembered: runtime.live().plan.solveMs === 0, choices }
+  // What begins with other blocks goes on to the planned ones.
+  const late = new Promise((resolve) => setTimeout(resolve, 5_000))
+  if (follows) more.followedMs = runtime.live().id === plan ? await Promise.race([next, late]) : at.answer
+  print(more)
   await runtime.close()
 } else if (way === 'service') {
   // Until what a service makes in its first moments is there: compiled blocks, the fused graph, the plan that is kept.
@@ -60,6 +72,6 @@ if (way === 'original') {
 if (way !== 'runtime' && way !== 'service') print()
 
 function print(more = {}) {
-  mark('answer')
+  at.answer ??= performance.now()
   console.log(JSON.stringify({ ms: at.answer - at.imports, withProcessMs: at.answer, at, ...more }))
 }

@@ -1,8 +1,19 @@
 import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { isDeepStrictEqual } from 'node:util'
 import { median, type ResultRow } from './result.ts'
 import { type BenchModel, fused, targetOf } from './runtime-models.ts'
 
@@ -53,6 +64,8 @@ interface RuntimeTime extends Time {
   readonly at: Readonly<Record<'process' | 'imports' | 'open' | 'answer', number>> & { readonly modules?: number }
   readonly gear?: string
   readonly remembered?: boolean
+  readonly choices?: Readonly<Record<string, string>>
+  readonly followedMs?: number
 }
 
 /**
@@ -130,6 +143,78 @@ export function coldRuntime(
   }
 }
 
+/** As of an SD card. */
+const SLOW_BYTES_PER_SECOND = 20_000_000
+const THROTTLE = '/sys/fs/cgroup/blkio'
+
+/**
+ * The same start where nothing of the zoo is in the system's cache and the disk gives 20 MB a second: with a plan to begin with, and waiting
+ * for the planned one. The disk is made slow by the kernel (blkio of cgroup v1), which takes a system that has it and a user who may.
+ *
+ * @returns nothing where the disk cannot be made slow
+ */
+export function coldSlow(zoo: string, model: string, picture: string): ResultRow | undefined {
+  const group = join(THROTTLE, `cold-${process.pid}`)
+  const folder = mkdtempSync(join(tmpdir(), 'cold-zoo-'))
+  try {
+    const { dev } = statSync(folder)
+    const device = `${(dev >> 8) & 0xfff}:${(dev & 0xff) | ((dev >> 12) & 0xfff00)}`
+    try {
+      mkdirSync(group)
+      writeFileSync(join(group, 'blkio.throttle.read_bps_device'), `${device} ${SLOW_BYTES_PER_SECOND}`)
+    } catch {
+      return undefined
+    }
+    for (const name of [model, '.device', 'profiles.db'].filter((each) => existsSync(join(zoo, each)))) {
+      cpSync(join(zoo, name), join(folder, name), { recursive: true })
+    }
+    forgetPlans(folder)
+    for (const key of readdirSync(join(folder, '.device'))) {
+      rmSync(join(folder, '.device', key, 'read-speed.json'), { force: true })
+    }
+    // How fast the disk is, is measured then as well.
+    child({ way: 'service', zoo: folder, model }, group)
+    const start = (waits: boolean) => {
+      forgetCached(folder)
+      return child(
+        { way: 'runtime', files: [picture], zoo: folder, model, waits, follows: !waits },
+        group,
+      ) as RuntimeTime
+    }
+    // What is kept to begin with is compiled by the start that first wants it.
+    start(false)
+    const times: Record<'begins' | 'waits', RuntimeTime[]> = { begins: [], waits: [] }
+    for (let i = 0; i < ROUNDS; i++) {
+      times.begins.push(start(false))
+      times.waits.push(start(true))
+    }
+    const middle = (way: keyof typeof times, of: (time: RuntimeTime) => number) => round(median(times[way].map(of)), 1)
+    const changed = times.begins.filter(({ choices }, i) => !isDeepStrictEqual(choices, times.waits[i]!.choices)).length
+    return {
+      part: 'cold-slow-disk',
+      model,
+      rounds: ROUNDS,
+      bytesPerSecond: SLOW_BYTES_PER_SECOND,
+      begunWithOthers: changed,
+      ms: middle('begins', ({ ms }) => ms),
+      waitingMs: middle('waits', ({ ms }) => ms),
+      ratio: round(middle('begins', ({ ms }) => ms) / middle('waits', ({ ms }) => ms)),
+      plannedAfterMs: middle('begins', ({ followedMs = 0, at }) => followedMs - at.imports),
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
+    if (existsSync(group)) rmdirSync(group)
+  }
+}
+
+/** Everything below a folder goes out of the system's cache. */
+function forgetCached(folder: string): void {
+  execFileSync('sync')
+  for (const path of readdirSync(folder, { recursive: true, encoding: 'utf8' }).map((each) => join(folder, each))) {
+    if (statSync(path).isFile()) execFileSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0', 'status=none'])
+  }
+}
+
 export interface Feed {
   readonly name: string
   readonly dims: readonly number[]
@@ -140,7 +225,11 @@ function forgetPlans(zoo: string): void {
     rmSync(join(zoo, '.device', device, 'plans.json'), { force: true })
 }
 
-function child(argument: object): Time {
+/** @param group in which the process runs, where it is not to run in that of this one */
+function child(argument: object, group?: string): Time {
   const script = fileURLToPath(new URL('./runtime-cold-child.mjs', import.meta.url))
-  return JSON.parse(execFileSync(process.execPath, [script, JSON.stringify(argument)], { encoding: 'utf8' }))
+  const command = [process.execPath, script, JSON.stringify(argument)]
+  const inGroup = ['/bin/sh', '-c', 'echo $$ > "$0"/cgroup.procs && exec "$@"', group!, ...command]
+  const [file, ...args] = group ? inGroup : command
+  return JSON.parse(execFileSync(file!, args, { encoding: 'utf8' }))
 }

@@ -26,7 +26,7 @@ import { modelInputs } from '../src/runtime/unit-files.ts'
 import { openZoo } from '../src/zoo/index.ts'
 import { allocator, inOwnProcess } from './own-process.ts'
 import { median, type ResultRow, writeResult } from './result.ts'
-import { cold, coldRuntime } from './runtime-cold.ts'
+import { cold, coldRuntime, coldSlow } from './runtime-cold.ts'
 import { type BenchModel, feedsOf, fused, prepare, targetOf } from './runtime-models.ts'
 import { stream } from './runtime-stream.ts'
 import { trace } from './runtime-trace.ts'
@@ -344,6 +344,9 @@ async function* coldStarts(zoo: string): AsyncGenerator<ResultRow> {
     }))
     yield coldRuntime(zoo, model, join(assets, 'models', `${model}.onnx`), picture, feeds)
   }
+  const slow = coldSlow(zoo, 'mobilenetv2', picture)
+  if (slow) yield slow
+  else console.log('cold-slow-disk is left out: the disk cannot be made slow here')
 }
 
 /** Greatest difference, relative to the greatest value. */
@@ -370,7 +373,7 @@ const show = async (row: ResultRow) => {
 const zoo = process.env.BLOCKSCALE_ZOO
 const pictures = join(assets, 'images', 'imagenet-calibration')
 const picture = join(pictures, readdirSync(pictures)[0]!)
-const zooModels = ['cifar10-resnet20', 'ultraface-rfb-320']
+const zooModels = ['mobilenetv2', 'cifar10-resnet20', 'ultraface-rfb-320']
 try {
   const models: BenchModel[] = []
   if (['gears', 'swap', 'load', 'cold', 'throughput'].some(wants)) {

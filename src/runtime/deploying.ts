@@ -11,7 +11,7 @@ import type { Records } from './records.ts'
 import { dropReplicas, type Stage, sameChoice } from './stage.ts'
 import { swap } from './swap.ts'
 import type { Budget, Change, Polisher, RuntimeHappening, SwapReport, WhatIf } from './types.ts'
-import type { Target } from './unit.ts'
+import type { Target, Unit } from './unit.ts'
 import { modelInputs, modelOutputs, type UnitFiles } from './unit-files.ts'
 import { least, type ModelWish, type Wishes, wishesByModel } from './wishes.ts'
 
@@ -30,6 +30,8 @@ export interface DeployingOptions {
   readonly tell: (happening: RuntimeHappening) => void
   /** milliseconds that a plan must stay before anything is done for it; 250 unless given */
   readonly settleMs?: number | undefined
+  /** milliseconds that reading files would take now */
+  readonly readingMs: (paths: readonly string[]) => Promise<number>
 }
 
 /** A model that runs slower than it was profiled needs a faster plan for the same latency, and more of a core for the same rate. */
@@ -51,6 +53,16 @@ function streamOf({ windowBytes, chain }: Target): Current['stream'] {
   if (windowBytes === undefined) return undefined
   return { windowBytes, blocks: chain.filter(({ window }) => window?.isPassing).map(({ block }) => block) }
 }
+
+/** What makes a start with other files than the planned ones worth a swap. */
+const WORTH_WAITING_MS = 200
+
+/** What a start would read of a plan. */
+const filesOf = (targets: readonly Target[]): Unit[] =>
+  targets.flatMap(({ fused, chain }) => (fused ? [fused] : [...chain]))
+
+const bytesOf = (targets: readonly Target[]): number =>
+  filesOf(targets).reduce((sum, { fileBytes }) => sum + fileBytes, 0)
 
 const NOTHING: Plan = { status: 'optimal', solveMs: 0, models: [], binding: [] }
 
@@ -226,7 +238,11 @@ export class Deploying {
       if (planned.plan.status === 'infeasible') return { planned, report: 'infeasible' }
       try {
         const drafts = await this.#targets(planned)
-        return { planned, report: await this.#deploy({ ...planned, drafts }, wishes, why) }
+        const first = await this.#sooner(planned, drafts)
+        if (!first) return { planned, report: await this.#deploy({ ...planned, drafts }, wishes, why) }
+        const report = await this.#deploy(first, wishes, `${why}; first what is read soonest`)
+        this.#follow({ ...planned, drafts }, this.#planId, `${why}; what was planned is read`)
+        return { planned: first, report }
       } catch (error) {
         if (!(error instanceof DescendantDamaged)) throw error
         const { model, block, descendant, message } = error
@@ -235,6 +251,30 @@ export class Deploying {
         tell({ kind: 'damaged', model, block, descendant, why: message })
       }
     }
+  }
+
+  /** What there is to begin with, where nothing is live yet and the planned files are much longer in coming. */
+  async #sooner(planned: Planned, drafts: readonly Target[]): Promise<PlannedFiles | undefined> {
+    const { first, manifests } = planned
+    if (!first || this.#planId !== '') return undefined
+    const sooner = { ...first, manifests, drafts: await this.#targets({ ...first, manifests }) }
+    const waiting = await this.#options.readingMs(filesOf(drafts).map(({ path }) => path))
+    const share = bytesOf(sooner.drafts) / Math.max(bytesOf(drafts), 1)
+    return waiting * (1 - share) >= WORTH_WAITING_MS ? sooner : undefined
+  }
+
+  /** Makes a plan live once what was live before it is, unless something else was wished for meanwhile. */
+  #follow(planned: PlannedFiles, first: string, why: string): void {
+    const following = this.inTurn(async () => {
+      if (this.#closed || this.#planId !== first) return
+      await this.#deploy(planned, this.#wishes, why).catch(async (error) => {
+        if (!(error instanceof DescendantDamaged)) throw error
+        await this.#realise(this.#wishes, why)
+      })
+    })
+    following.catch((error: Error) => {
+      this.#options.log.error({ error: error.message }, 'the plan to begin with stays')
+    })
   }
 
   /** What was wished for, as far as the device allows it. */

@@ -15,12 +15,18 @@ export interface KeptPlan {
   readonly chosen: ReadonlyMap<string, readonly ChosenDescendant[]>
 }
 
+/** A plan of a start, and where there is one that is read much sooner and not much worse, that one to begin with. */
+export interface KeptStart extends KeptPlan {
+  readonly first?: KeptPlan | undefined
+}
+
 /** So many plans are kept, the last made first: wishes that come back find theirs. */
 const KEPT = 8
 
 /**
  * The plans with which the runtime was last started, each with the checksum of all that it followed from, in `plans.json` of the device
- * folder. A start that finds its own neither fits predictions nor solves.
+ * folder. A start that finds its own neither fits predictions nor solves. Beside it may lie one to begin with,
+ * for files that are long in being read.
  *
  * A plan that streams follows from the speed of the disk as well, which is measured once and lies in the same folder.
  */
@@ -35,17 +41,25 @@ export class PlanMemory {
   }
 
   /** Nothing where no plan is kept that followed from the same; whatever is wrong with the file, plans are made anew. */
-  async recall(from: string, manifests: ReadonlyMap<string, Manifest>, workers: number): Promise<KeptPlan | undefined> {
+  async recall(
+    from: string,
+    manifests: ReadonlyMap<string, Manifest>,
+    workers: number,
+  ): Promise<KeptStart | undefined> {
     const found = (await this.#read()).find((each) => each.from === from)
-    return found && isOf(found, manifests, workers) ? { plan: found.plan, chosen: new Map(found.chosen) } : undefined
+    if (!found || !isOf(found, manifests, workers)) return undefined
+    const { first } = found
+    const begins = first && isOf(first, manifests, workers) ? { first: fromWritten(first) } : {}
+    return { ...fromWritten(found), ...begins }
   }
 
   /** Done in the background: who waits for a plan does not wait for the disk. */
-  keep(from: string, { plan, chosen }: KeptPlan): void {
+  keep(from: string, { plan, chosen, first }: KeptStart): void {
     this.#writing = this.#writing
       .then(async () => {
         const known = await this.#read()
-        const entry: Entry = { from, plan, chosen: [...chosen] }
+        const begins = first && { first: { plan: first.plan, chosen: [...first.chosen] } }
+        const entry: Entry = { from, plan, chosen: [...chosen], ...begins }
         const plans = [entry, ...known.filter((each) => each.from !== from)].slice(0, KEPT)
         await writeFileAtomic(this.#path, `${JSON.stringify({ checksum: checksumOf(plans), plans })}\n`)
       })
@@ -67,11 +81,17 @@ export class PlanMemory {
   }
 }
 
-interface Entry {
-  readonly from: string
+interface Written {
   readonly plan: Plan
   readonly chosen: readonly [string, readonly ChosenDescendant[]][]
 }
+
+interface Entry extends Written {
+  readonly from: string
+  readonly first?: Written | undefined
+}
+
+const fromWritten = ({ plan, chosen }: Written): KeptPlan => ({ plan, chosen: new Map(chosen) })
 
 /**
  * The checksum of all that a plan follows from while nothing is live.
@@ -94,7 +114,7 @@ export function followedFrom(
 const checksumOf = (plans: unknown): string => sha256(JSON.stringify(plans))
 
 /** Whether everything that it names is there, so that no file, however it came about, can ask for what is not. */
-function isOf({ plan, chosen }: Entry, manifests: ReadonlyMap<string, Manifest>, workers: number): boolean {
+function isOf({ plan, chosen }: Written, manifests: ReadonlyMap<string, Manifest>, workers: number): boolean {
   const offers = ({ blocks }: Manifest, choices: readonly { block: string; descendant: string }[]) =>
     blocks.length === choices.length &&
     blocks.every(({ id, descendants }) => {
@@ -152,10 +172,8 @@ const chosenSchema = z.strictObject({
   memoryBytes: z.number(),
   window: z.strictObject({ bytes: amount, isPassing: z.boolean() }).optional(),
 })
-const fileSchema = z.array(
-  z.strictObject({
-    from: z.string(),
-    plan: planSchema,
-    chosen: z.array(z.tuple([z.string(), z.array(chosenSchema)])),
-  }),
-)
+const writtenSchema = z.strictObject({
+  plan: planSchema,
+  chosen: z.array(z.tuple([z.string(), z.array(chosenSchema)])),
+})
+const fileSchema = z.array(writtenSchema.extend({ from: z.string(), first: writtenSchema.optional() }))

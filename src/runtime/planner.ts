@@ -6,7 +6,7 @@ import { type Candidate, candidate, type Profiled } from './candidate.ts'
 import { Fitted } from './fitted.ts'
 import { type Frontier, frontierOf } from './frontier.ts'
 import { type Current, place } from './place.ts'
-import { followedFrom, type KeptPlan, PlanMemory } from './plan-memory.ts'
+import { followedFrom, type KeptPlan, type KeptStart, PlanMemory } from './plan-memory.ts'
 import { readSpeed } from './read-speed.ts'
 import type { Budget } from './types.ts'
 import type { ModelWish } from './wishes.ts'
@@ -26,10 +26,10 @@ export interface PlanRequest {
 }
 
 /** A plan with what is needed to load it. */
-export interface Planned extends KeptPlan {
+export interface Planned extends KeptStart {
   readonly manifests: ReadonlyMap<string, Manifest>
-  /** the checksum of what it followed from, where a start may come to the same and it is not kept yet */
-  readonly from?: string | undefined
+  /** where a start may come to the same and it is not kept yet */
+  readonly start?: { readonly from: string; readonly request: PlanRequest } | undefined
 }
 
 export interface Planner {
@@ -48,7 +48,8 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string, log: 
   const memory = new PlanMemory(zoo.deviceFolder(device), log)
   const fitted = new Fitted(store, device)
   const frontiers = new WeakMap<Profiled['sizes'], Promise<Frontier>>()
-  return {
+  let keeping: Promise<void> = Promise.resolve()
+  const planner: Planner = {
     async plan(request) {
       const { wishes, budget, workers, current, objective, nearest, isDamaged = () => false } = request
       const manifests = new Map<string, Manifest>()
@@ -57,7 +58,10 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string, log: 
       const isOfStart = current.size === 0 && (objective ?? 'quality') === 'quality' && !nearest
       const from = isOfStart ? followedFrom(request, manifests, statesOf(fitted, manifests)) : undefined
       const kept = from && (await memory.recall(from, manifests, workers))
-      if (kept && isWhole(kept, isDamaged)) return { ...kept, plan: { ...kept.plan, solveMs: 0 }, manifests }
+      if (kept && isWhole(kept, isDamaged)) {
+        const first = kept.first && isWhole(kept.first, isDamaged) ? unsolved(kept.first) : undefined
+        return { ...unsolved(kept), first, manifests }
+      }
       const profiled = new Map<string, Profiled>()
       for (const [model, manifest] of manifests) profiled.set(model, profiledModel(fitted, manifest))
       let aroundDamage = false
@@ -110,11 +114,17 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string, log: 
         manifests,
         chosen: new Map(plan.models.map((found) => [found.model, candidates.get(found.model)!.chosen(found)])),
         // Once it is mended, a start is to have what is damaged now.
-        from: aroundDamage ? undefined : from,
+        start: aroundDamage || !from ? undefined : { from, request },
       }
     },
-    keep({ plan, chosen, from }) {
-      if (from && plan.status !== 'infeasible') memory.keep(from, { plan, chosen })
+    keep(planned) {
+      const { plan, chosen, start } = planned
+      if (!start || plan.status === 'infeasible') return
+      memory.keep(start.from, { plan, chosen })
+      const finding = firstOf(planned, start.request).then((first) => {
+        if (first) memory.keep(start.from, { plan, chosen, first })
+      })
+      keeping = finding.catch((error: Error) => log.warn({ error: error.message }, 'no plan to begin with was found'))
     },
     async frontier(model) {
       const { sizes } = profiledModel(fitted, await zoo.manifest(modelId(model)))
@@ -124,10 +134,53 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string, log: 
       return known
     },
     async close() {
+      await keeping
       await memory.close()
       await (await solver)?.close()
     },
   }
+  return planner
+
+  /** The plan of least memory among those that are not much worse, where its files are much smaller. */
+  async function firstOf({ plan, manifests, chosen }: Planned, request: PlanRequest): Promise<KeptPlan | undefined> {
+    const leasts = new Map(
+      plan.models.map(({ model, predicted }) => {
+        const original = profiledModel(fitted, manifests.get(model)!).sizes[0]!.predictor.originalQuality
+        return [model, predicted.quality - FIRST_LOSS * Math.abs(original)]
+      }),
+    )
+    const wishes = request.wishes.map((wish) => {
+      const least = leasts.get(wish.model) ?? Number.NEGATIVE_INFINITY
+      return { ...wish, minQuality: Math.max(wish.minQuality ?? Number.NEGATIVE_INFINITY, least) }
+    })
+    const found = await planner.plan({ ...request, wishes, objective: 'memory' })
+    if (found.plan.status === 'infeasible') return undefined
+    if (fileBytes(manifests, found.chosen) > FIRST_BYTES * fileBytes(manifests, chosen)) return undefined
+    // A start goes by what is kept of it.
+    await speedOf(
+      zoo,
+      device,
+      [...manifests.values()].map((manifest) => profiledModel(fitted, manifest)),
+    )
+    return { plan: found.plan, chosen: found.chosen }
+  }
+}
+
+/** What a plan to begin with may lose, of the original's quality, more than the one that follows: it answers for a second or two. */
+const FIRST_LOSS = 0.1
+/** How much smaller its files must be to be worth a swap. */
+const FIRST_BYTES = 0.6
+
+/** Of the descendants that are chosen. */
+const fileBytes = (manifests: ReadonlyMap<string, Manifest>, chosen: KeptPlan['chosen']): number => {
+  let sum = 0
+  for (const [model, choices] of chosen) {
+    for (const { id, descendants } of manifests.get(model)!.blocks) {
+      const choice = choices.find(({ block }) => block === id)
+      sum += descendants.find((each) => each.id === choice?.descendant)?.file.bytes ?? 0
+    }
+  }
+  return sum
 }
 
 /** What streams where that does what is asked, or more of it; otherwise a plan whose blocks all stay loaded. */
@@ -166,6 +219,9 @@ function landingOf(models: readonly PlannedModel[], profiled: ReadonlyMap<string
 
 const statesOf = (fitted: Fitted, manifests: ReadonlyMap<string, Manifest>): Map<string, string> =>
   new Map([...manifests].map(([model, manifest]) => [model, fitted.state(manifest)]))
+
+/** What is remembered took no solving. */
+const unsolved = ({ plan, chosen }: KeptPlan): KeptPlan => ({ plan: { ...plan, solveMs: 0 }, chosen })
 
 const isWhole = ({ chosen }: KeptPlan, isDamaged: NonNullable<PlanRequest['isDamaged']>): boolean =>
   [...chosen].every(([model, choices]) =>

@@ -1,11 +1,12 @@
 import { constants } from 'node:fs'
-import { open, readFile } from 'node:fs/promises'
+import { open, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { writeFileAtomic } from '../base/index.ts'
 
 const schema = z.strictObject({ bytesPerMs: z.number().positive() })
 
+const FILE = 'read-speed.json'
 /** Of one read, and how many are under way at once: as when blocks are read ahead. */
 const CHUNK_BYTES = 256 * 1024
 const AT_ONCE = 4
@@ -17,17 +18,53 @@ const MOST_BYTES = 32e6
  * The system's cache is gone around (O_DIRECT) where the file system allows it; otherwise what is measured is what reading took.
  */
 export async function readSpeed(folder: string, files: readonly string[]): Promise<number> {
-  const path = join(folder, 'read-speed.json')
-  const known = await readFile(path, 'utf8').then(
-    (text) => schema.safeParse(safeJson(text)).data?.bytesPerMs,
-    () => undefined,
-  )
+  const path = join(folder, FILE)
+  const known = await keptSpeed(path)
   if (known !== undefined) return known
   const bytesPerMs = await measureReading(files)
   // A folder that cannot be written is measured again.
   await writeFileAtomic(path, `${JSON.stringify({ bytesPerMs })}\n`).catch(() => {})
   return bytesPerMs
 }
+
+/** So quick is the system's cache, and disks for which nobody waits. */
+const QUICK_BYTES_PER_MS = 1e6
+const PIECE_BYTES = 1 << 20
+
+/**
+ * How many milliseconds reading these files would take now: 0 where a piece of the largest came as quickly as from the system's cache, or
+ * where they cannot be read; otherwise as long as their bytes take at the speed that is kept for the disk, or at that of the piece.
+ */
+export async function readingMs(folder: string, paths: readonly string[]): Promise<number> {
+  try {
+    const files = await Promise.all(paths.map(async (path) => ({ path, bytes: (await stat(path)).size })))
+    const largest = files.reduce((most, each) => (each.bytes > most.bytes ? each : most))
+    const speed = await speedOfPiece(largest)
+    if (speed >= QUICK_BYTES_PER_MS) return 0
+    const total = files.reduce((sum, { bytes }) => sum + bytes, 0)
+    return total / Math.min(speed, (await keptSpeed(join(folder, FILE))) ?? speed)
+  } catch {
+    return 0
+  }
+}
+
+async function speedOfPiece({ path, bytes }: { path: string; bytes: number }): Promise<number> {
+  const handle = await open(path, 'r')
+  try {
+    const piece = Buffer.allocUnsafe(Math.min(PIECE_BYTES, bytes))
+    const started = performance.now()
+    const { bytesRead } = await handle.read(piece, 0, piece.length, Math.floor((bytes - piece.length) / 2))
+    return bytesRead / Math.max(performance.now() - started, 1e-3)
+  } finally {
+    await handle.close()
+  }
+}
+
+const keptSpeed = (path: string): Promise<number | undefined> =>
+  readFile(path, 'utf8').then(
+    (text) => schema.safeParse(safeJson(text)).data?.bytesPerMs,
+    () => undefined,
+  )
 
 function safeJson(text: string): unknown {
   try {

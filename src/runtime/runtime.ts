@@ -9,6 +9,7 @@ import type { Deployed } from './deployed.ts'
 import { Deploying } from './deploying.ts'
 import { processMemory } from './memory.ts'
 import { openPlanner } from './planner.ts'
+import { readingMs } from './read-speed.ts'
 import { Records } from './records.ts'
 import { Requests } from './requests.ts'
 import { Residents } from './residents.ts'
@@ -94,6 +95,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
     workers,
     ready,
     polisher: options.polisher,
+    readingMs: options.readingMs ?? ((paths) => readingMs(zoo.deviceFolder(device.key), paths)),
     clock,
     log,
     tell,

@@ -262,6 +262,8 @@ export interface RuntimeOptions {
   readonly control?: 'device' | { readonly trace: string } | undefined
   /** makes better weights for plans that stay, in the background; nothing unless given. The caller closes it. */
   readonly polisher?: Polisher | undefined
+  /** milliseconds that reading files would take now, by which a start decides what to load first; asked of the disk unless given */
+  readonly readingMs?: ((paths: readonly string[]) => Promise<number>) | undefined
   readonly log?: Log | undefined
   readonly clock?: Clock | undefined
 }

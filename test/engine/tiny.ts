@@ -14,13 +14,20 @@ type Dims = readonly (number | string)[]
 
 const fact = (dims: Dims) => ({ type: 'float32' as const, dims })
 
-/** A block that adds a constant, so that a sum tells which blocks have run. */
-export function adder(input: string, output: string, constant: number, dims: Dims = [1, 4]): Model {
+/** A block that adds a constant, so that a sum tells which blocks have run; `of`: its own size, larger files for more. */
+export function adder(
+  input: string,
+  output: string,
+  constant: number,
+  dims: Dims = [1, 4],
+  of: readonly number[] = [1],
+): Model {
+  const numbers = new Float32Array(of.reduce((product, size) => product * size, 1)).fill(constant)
   return model({
     inputs: [{ name: input, fact: fact(dims) }],
     outputs: [{ name: output, fact: fact(dims) }],
     nodes: [node('Add', [input, `${output}.constant`], [output])],
-    initializers: new Map([[`${output}.constant`, floats([1], [constant])]]),
+    initializers: new Map([[`${output}.constant`, floats(of, numbers)]]),
   })
 }
 

@@ -16,15 +16,21 @@ export const black: Picture = { width: 8, height: 8, data: new Uint8Array(3 * 64
  * Builds a small model of three blocks in a zoo, with its profiles.
  *
  * Block i with its descendant number k (the original is number 1) adds k·10^i, takes (variants − k + 1)·1 MB and as many milliseconds,
- * and loses (k − 1)·0.01 of quality: the original is best and dearest.
+ * and loses (k − 1)·0.01 of quality: the original is best and dearest. With `largeOriginals` it has by far the largest file as well.
  */
-export async function buildMini(dir: string, name: string, variants = 4): Promise<Manifest> {
+export async function buildMini(
+  dir: string,
+  name: string,
+  variants = 4,
+  { largeOriginals = false } = {},
+): Promise<Manifest> {
   const zoo = openZoo(dir)
   const model = modelId(name)
   const write = async (block: number, k: number): Promise<ZooFile> => {
     const [input, output] = [block === 0 ? 'x' : `v${block}`, block === 2 ? 'y' : `v${block + 1}`]
     // The name goes into the file, so that models share no blocks unless they are the same.
-    const graph: Model = adder(input, output, k * 10 ** block, DIMS)
+    const own = k === 1 && largeOriginals ? DIMS : [1]
+    const graph: Model = adder(input, output, k * 10 ** block, DIMS, own)
     const bytes = bytesOf({ ...graph, metadata: new Map([['of', name]]) })
     return zoo.writeBlock(model, blockId(`b${block}`), k === 1 ? ORIGINAL : descendantId(`d${k}`), bytes)
   }

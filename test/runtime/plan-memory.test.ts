@@ -1,6 +1,7 @@
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import Database from 'better-sqlite3'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { modelId, sha256, silentLog } from '../../src/base/index.ts'
 import type { Plan } from '../../src/optimizer/index.ts'
@@ -124,6 +125,58 @@ describe('a start', () => {
     expect(runtime!.live().plan.solveMs).toBeGreaterThan(0)
     expect(await start(options)).toEqual(PLANNED)
     expect(runtime!.live().plan.solveMs).toBe(0)
+  })
+})
+
+describe('a start whose files are long in being read', () => {
+  const whys = (): string[] => {
+    const database = new Database(join(dir, 'profiles.db'), { readonly: true })
+    const rows = database.prepare('SELECT why FROM plans ORDER BY rowid').all() as { why: string }[]
+    database.close()
+    return rows.map(({ why }) => why)
+  }
+  const asPlanned = () =>
+    expect.poll(() => runtime!.live().models[0]!.blocks.map(({ descendant }) => descendant)).toEqual(PLANNED)
+  beforeEach(async () => {
+    await rm(dir, { recursive: true })
+    await buildMini(dir, 'one', 4, { largeOriginals: true })
+    await start({ models: ['one'], readingMs: async () => 5000 })
+    // Nothing is kept yet with which it could begin.
+    expect(whys()).toHaveLength(1)
+  })
+
+  it('begins with small ones of a plan that is not much worse, answers with them, and goes on to what was planned', async () => {
+    const asked: string[] = []
+    await start({
+      readingMs: async (paths) => {
+        asked.push(...paths)
+        return 5000
+      },
+    })
+    await asPlanned()
+    expect(await answersRightly(runtime!, 'one')).toBe(true)
+    expect(asked.every((path) => path.endsWith('.ort'))).toBe(true)
+    expect(whys().slice(1)).toEqual([expect.stringMatching(/read soonest/), expect.stringMatching(/planned is read/)])
+    const { plans } = JSON.parse(await readFile(path(), 'utf8')) as { plans: { first: Loose }[] }
+    const { choices } = plans[0]!.first.plan.models[0]!
+    expect(choices.some(({ descendant }) => descendant !== 'original')).toBe(true)
+  })
+
+  it('but not where that is no sooner, and not with descendants that are damaged', async () => {
+    await start({ readingMs: async () => 100 })
+    await asPlanned()
+    expect(whys()).toHaveLength(2)
+    await runtime!.close()
+    for (const block of ['b0', 'b1', 'b2']) {
+      for (const descendant of ['d2', 'd3', 'd4']) await rm(join(dir, 'one', 'blocks', block, `${descendant}.onnx`))
+    }
+    await removeBusy(join(dir, '.device', thisDevice().key.concat('.fused')))
+    for (const name of (await readdir(join(path(), '..'))).filter((each) => /\.ort/.test(each))) {
+      await rm(join(path(), '..', name))
+    }
+    await start({ readingMs: async () => 5000 })
+    await asPlanned()
+    expect(whys().at(-1)).toBe('the start')
   })
 })
 
