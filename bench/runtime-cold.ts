@@ -173,7 +173,7 @@ export function coldSlow(zoo: string, model: string, picture: string): ResultRow
       rmSync(join(folder, '.device', key, 'read-speed.json'), { force: true })
     }
     // How fast the disk is, is measured then as well.
-    child({ way: 'service', zoo: folder, model }, group)
+    child({ way: 'service', zoo: folder, model, settles: true }, group)
     const start = (waits: boolean) => {
       forgetCached(folder)
       return child(
@@ -181,8 +181,6 @@ export function coldSlow(zoo: string, model: string, picture: string): ResultRow
         group,
       ) as RuntimeTime
     }
-    // What is kept to begin with is compiled by the start that first wants it.
-    start(false)
     const times: Record<'begins' | 'waits', RuntimeTime[]> = { begins: [], waits: [] }
     for (let i = 0; i < ROUNDS; i++) {
       times.begins.push(start(false))

@@ -2,6 +2,7 @@ import { BlockscaleError } from '../base/index.ts'
 import type { PlannedModel, ProblemModel } from '../optimizer/index.ts'
 import { type Predictor, problemModel, type SizedPredictor } from '../profiles/index.ts'
 import type { Choices, Manifest } from '../zoo/index.ts'
+import { freshMemorySpeed } from './fresh-memory.ts'
 import type { Current } from './place.ts'
 import { choiceOf, type StreamCost, streamed, streamedLatency, windowBytesOf } from './streaming.ts'
 import type { ChosenDescendant } from './unit-files.ts'
@@ -73,18 +74,21 @@ export function candidate(profiled: Profiled, options: CandidateOptions): Candid
     },
     chosen(found) {
       const { windowBytes, predictor } = variantOf(found)
+      const named = found.choices.map((each) => ({
+        ...choiceOf(each),
+        memoryBytes: memoryOf(found, each.block, each.descendant),
+      }))
+      if (windowBytes === undefined) {
+        return named.map(({ block, descendant, memoryBytes }) => ({ block, descendant, memoryBytes }))
+      }
       const costs = costsOf(manifest, predictor)
-      const share = (windowBytes ?? 0) / found.choices.length
-      return found.choices.map((each, i): ChosenDescendant => {
-        const { block, descendant, streamed: isStreamed = false } = choiceOf(each)
-        const memoryBytes = memoryOf(found, block, each.descendant)
-        if (windowBytes === undefined) return { block, descendant, memoryBytes }
+      return named.map(({ block, descendant, memoryBytes, streamed: isStreamed = false }, i): ChosenDescendant => {
         const cost = costs.get(`${block}/${descendant}`)!
         return {
           block,
           descendant,
           // The solver has the window on the account of the first block; blocks come and go one by one, so each has a part of it.
-          memoryBytes: memoryBytes - (i === 0 ? windowBytes : 0) + share,
+          memoryBytes: memoryBytes - (i === 0 ? windowBytes : 0) + windowBytes / named.length,
           window: { bytes: windowBytesOf({ ...cost, streamed: isStreamed }), isPassing: isStreamed },
         }
       })
@@ -141,7 +145,9 @@ const isStillThere = (
     block.descendants.some(({ id }) => id === choices[block.id] && isWhole(block.id, id)),
   )
 
+/** By `block/descendant`. In a window a block takes the memory that it runs in from the system anew for each picture. */
 function costsOf(manifest: Manifest, predictor: Predictor): Map<string, StreamCost> {
+  const perMs = freshMemorySpeed()
   const files = new Map(
     manifest.blocks.flatMap(({ id, descendants }) =>
       descendants.map(({ id: descendant, file }) => [`${id}/${descendant}`, file.bytes]),
@@ -150,7 +156,8 @@ function costsOf(manifest: Manifest, predictor: Predictor): Map<string, StreamCo
   return new Map(
     predictor.descendants.map(({ block, descendant, latencyMs, loadMs, memoryBytes, anonymousBytes }) => {
       const name = `${block}/${descendant}`
-      return [name, { latencyMs, loadMs, memoryBytes, anonymousBytes, fileBytes: files.get(name) ?? 0 }]
+      const inWindowMs = latencyMs + anonymousBytes / perMs
+      return [name, { latencyMs: inWindowMs, loadMs, memoryBytes, anonymousBytes, fileBytes: files.get(name) ?? 0 }]
     }),
   )
 }

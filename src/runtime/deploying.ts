@@ -257,8 +257,12 @@ export class Deploying {
   async #sooner(planned: Planned, drafts: readonly Target[]): Promise<PlannedFiles | undefined> {
     const { first, manifests } = planned
     if (!first || this.#planId !== '') return undefined
-    const sooner = { ...first, manifests, drafts: await this.#targets({ ...first, manifests }) }
     const waiting = await this.#options.readingMs(filesOf(drafts).map(({ path }) => path))
+    if (waiting < WORTH_WAITING_MS) return undefined
+    for (const [model, chosen] of first.chosen) {
+      if (!(await this.#options.files.isCompiled(manifests.get(model)!, chosen))) return undefined
+    }
+    const sooner = { ...first, manifests, drafts: await this.#targets({ ...first, manifests }) }
     const share = bytesOf(sooner.drafts) / Math.max(bytesOf(drafts), 1)
     return waiting * (1 - share) >= WORTH_WAITING_MS ? sooner : undefined
   }

@@ -90,6 +90,18 @@ export class UnitFiles {
     )
   }
 
+  /** Whether all that a plan chose of a model seems to be compiled, so that loading it waits for nothing but the disk. */
+  async isCompiled(manifest: Manifest, chosen: readonly ChosenDescendant[]): Promise<boolean> {
+    const layout = await this.#layout(manifest)
+    const found = await Promise.all(
+      manifest.blocks.map((block) => {
+        const { file } = descendantOf(manifest, block, chosen.find((each) => each.block === block.id)?.descendant)
+        return this.#present(this.#options.device, unitFile(file, bordersOf(block, layout)).sha256)
+      }),
+    )
+    return found.every((each) => each !== undefined)
+  }
+
   /** The fused form of a choice, where it was made before; with the weights that were made for it, where there are any. */
   async fused(manifest: Manifest, chain: readonly Unit[], size: Size): Promise<Unit | undefined> {
     const polish = await readPolish(this.#options.zoo, manifest, choicesOf(chain) as Choices, size)

@@ -137,12 +137,14 @@ describe('a start whose files are long in being read', () => {
   }
   const asPlanned = () =>
     expect.poll(() => runtime!.live().models[0]!.blocks.map(({ descendant }) => descendant)).toEqual(PLANNED)
+  const compiledFiles = async () => (await readdir(join(path(), '..'))).filter((name) => /^[0-9a-f]+\.ort$/.test(name))
   beforeEach(async () => {
     await rm(dir, { recursive: true })
     await buildMini(dir, 'one', 4, { largeOriginals: true })
     await start({ models: ['one'], readingMs: async () => 5000 })
-    // Nothing is kept yet with which it could begin.
+    // Nothing is kept yet with which it could begin; all is compiled while the plan stays.
     expect(whys()).toHaveLength(1)
+    await expect.poll(async () => (await compiledFiles()).length, { timeout: 20_000 }).toBe(12)
   })
 
   it('begins with small ones of a plan that is not much worse, answers with them, and goes on to what was planned', async () => {
@@ -155,27 +157,41 @@ describe('a start whose files are long in being read', () => {
     })
     await asPlanned()
     expect(await answersRightly(runtime!, 'one')).toBe(true)
-    expect(asked.every((path) => path.endsWith('.ort'))).toBe(true)
+    expect(asked.every((each) => each.endsWith('.ort'))).toBe(true)
     expect(whys().slice(1)).toEqual([expect.stringMatching(/read soonest/), expect.stringMatching(/planned is read/)])
     const { plans } = JSON.parse(await readFile(path(), 'utf8')) as { plans: { first: Loose }[] }
     const { choices } = plans[0]!.first.plan.models[0]!
     expect(choices.some(({ descendant }) => descendant !== 'original')).toBe(true)
   })
 
-  it('but not where that is no sooner, and not with descendants that are damaged', async () => {
+  it('but not where that is no sooner, nor where it would have to be compiled first', async () => {
     await start({ readingMs: async () => 100 })
     await asPlanned()
     expect(whys()).toHaveLength(2)
     await runtime!.close()
+    for (const name of await compiledFiles()) await rm(join(path(), '..', name))
+    await start({ readingMs: async () => 5000 })
+    await asPlanned()
+    expect(whys().slice(2)).toEqual(['the start'])
+  })
+
+  it('and what turns out to be damaged is no beginning', async () => {
+    await runtime!.close()
     for (const block of ['b0', 'b1', 'b2']) {
       for (const descendant of ['d2', 'd3', 'd4']) await rm(join(dir, 'one', 'blocks', block, `${descendant}.onnx`))
     }
-    await removeBusy(join(dir, '.device', thisDevice().key.concat('.fused')))
-    for (const name of (await readdir(join(path(), '..'))).filter((each) => /\.ort/.test(each))) {
-      await rm(join(path(), '..', name))
+    for (const name of await compiledFiles()) {
+      const bytes = await readFile(join(path(), '..', name))
+      bytes[bytes.length >> 1]! ^= 1
+      await writeFile(join(path(), '..', name), bytes)
     }
     await start({ readingMs: async () => 5000 })
     await asPlanned()
+    expect(
+      whys()
+        .slice(1)
+        .filter((why) => /planned is read/.test(why)),
+    ).toEqual([])
     expect(whys().at(-1)).toBe('the start')
   })
 })
