@@ -13,7 +13,7 @@ export interface Split {
   readonly way: 'channel' | 'spatial'
   /** Ranks as widths: its size stands for the layer as it is, which loses nothing. Losses are shares of the power of its outputs. */
   readonly cost: GroupCost
-  pair(rank: number): Pair
+  pair(rank: number): Promise<Pair>
 }
 
 /** Two layers in the place of one. */
@@ -46,6 +46,10 @@ export interface Seen {
 const PIXEL = { kernel: [1, 1], strides: [1, 1], dilations: [1, 1], pads: [0, 0] } as const
 /** Below what rounding leaves of moments in single precision. */
 const RIDGE = 1e-6
+const LARGE_RIDGE = 1e-3
+/** Turns in which both layers are solved, and steps for the first in each: more gain next to nothing. */
+const ROUNDS = 2
+const STEPS = 12
 /** Of more, taking the directions apart takes minutes. */
 const MOST_WINDOW = 1024
 
@@ -67,7 +71,7 @@ export async function channelSplit(seen: Seen, algebra: LinearAlgebra): Promise<
     reference,
     way: 'channel',
     cost: { size, macsPerChannel: (d + o) * area(plane), ranking: { order: [], loss: lossesOf(values, size) } },
-    pair(rank) {
+    async pair(rank) {
       const first = new Float32Array(rank * d)
       const second = new Float32Array(o * rank)
       for (let r = 0; r < rank; r++) {
@@ -97,9 +101,9 @@ export async function channelSplit(seen: Seen, algebra: LinearAlgebra): Promise<
 }
 
 /**
- * By the two axes of its window: a layer that looks along columns, then one that looks along rows. The window of the first is chosen for
- * what the rows of real inputs hold, as if the positions along a row told nothing of each other; what that leaves is put right when the
- * second is solved again, and the losses are scaled to what solving it leaves of half of the operations.
+ * By the two axes of its window: a layer that looks along columns, then one that looks along rows. The windows of the first are chosen for
+ * what the columns of real inputs hold, as if those beside each other told nothing of each other; then second and first are solved in turns
+ * for what both give together. The losses are scaled to what solving the second leaves of half of the operations.
  *
  * @returns undefined where the layer has no window of two axes, or too large a one
  * @see Jaderberg et al., arXiv 1405.3866 (filters that are separable)
@@ -115,7 +119,7 @@ export async function spatialSplit(seen: Seen, algebra: LinearAlgebra): Promise<
   const factor = cholesky(withRidge(columnMoments(gram, n, kw), n, RIDGE), n)
   if (!factor) return undefined
   const matrix = byColumns(weights, o, n, kw)
-  // What the columns of the window give, in a basis in which their inputs are white: L·M for G = Lᵀ·L turned about.
+  // What the columns of the window give, in a basis in which their inputs are white: Lᵀ·M for moments L·Lᵀ.
   const white = await algebra.transposedProduct(Float32Array.from(factor), matrix, n)
   const { values, vectors } = symmetricEigen(await algebra.product(white, transpose(white, n, o * kw), o * kw), n)
   const plane = [to[2]!, from[3]!]
@@ -125,22 +129,23 @@ export async function spatialSplit(seen: Seen, algebra: LinearAlgebra): Promise<
   const windows = (rank: number) => unwhitened(factor, vectors, rank, n)
   const half = Math.max(1, size >> 1)
   const losses = lossesOf(values, size)
-  const missed = await missedPower(windows(half), half, seen, algebra)
+  const both = { seen, algebra, covariance: await algebra.product(weights, gram, shape.columnLength) }
+  const { missed } = await secondOf(windows(half), both)
   const scale = losses[size - half]! > 0 ? missed / losses[size - half]! : 1
   return {
     layer,
     reference,
     way: 'spatial',
     cost: { size, macsPerChannel, ranking: { order: [], loss: losses.map((loss) => scale * loss) } },
-    pair(rank) {
-      const second = new Float32Array(o * rank * kw)
-      for (let r = 0; r < rank; r++) {
-        for (let i = 0; i < n; i++) {
-          const u = vectors[r * n + i]!
-          for (let k = 0; k < o; k++) {
-            for (let x = 0; x < kw; x++) second[(k * rank + r) * kw + x]! += u * white[i * o * kw + k * kw + x]!
-          }
-        }
+    async pair(rank) {
+      let first = windows(rank)
+      let best = await secondOf(first, both)
+      for (let round = 0; round < ROUNDS; round++) {
+        const other = await firstOf(first, best.second, both)
+        const next = await secondOf(other, both)
+        if (!(next.missed < best.missed)) break
+        first = other
+        best = next
       }
       const along = {
         kernel: [1, kw],
@@ -151,7 +156,7 @@ export async function spatialSplit(seen: Seen, algebra: LinearAlgebra): Promise<
       return {
         first: {
           dims: [rank, c, kh, 1],
-          data: windows(rank),
+          data: first,
           attributes: {
             kernel_shape: ints([kh, 1]),
             strides: ints([strides[0], 1]),
@@ -161,7 +166,7 @@ export async function spatialSplit(seen: Seen, algebra: LinearAlgebra): Promise<
         },
         second: {
           dims: [o, rank, 1, kw],
-          data: second,
+          data: transpose(best.second, rank * kw, o),
           attributes: {
             kernel_shape: ints(along.kernel),
             strides: ints(along.strides),
@@ -255,34 +260,94 @@ function unwhitened(factor: Float64Array, vectors: Float64Array, rank: number, n
   return windows
 }
 
+interface Both {
+  readonly seen: Seen
+  readonly algebra: LinearAlgebra
+  /** `W·G`: how the outputs go with the inputs, `[outputs, columnLength]` */
+  readonly covariance: Float32Array
+}
+
 /**
- * What the best second layer misses of the power of the outputs: `1 − tr(BᵀC⁻¹B) / tr(W·G·Wᵀ)` with C the moments of what the first
- * gives and B how they go with the outputs.
- *
- * @param windows of the first layer, `[rank, n]`
+ * The second layer that is best for the windows `[rank, n]` of the first, `[rank·kw, outputs]`: C⁻¹B with C the moments of what the first
+ * gives and B how they go with the outputs. It misses `1 − tr(BᵀC⁻¹B) / tr(W·G·Wᵀ)` of the power of the outputs.
  */
-async function missedPower(
+async function secondOf(
   windows: Float32Array,
-  rank: number,
-  { reference: { shape, gram }, weights }: Seen,
-  algebra: LinearAlgebra,
-): Promise<number> {
+  { seen: { reference, weights }, algebra, covariance }: Both,
+): Promise<{ readonly second: Float32Array; readonly missed: number }> {
+  const { shape, gram } = reference
   const { columnLength: d, outputChannels: o } = shape
-  const kw = shape.kernel[1]
-  const n = d / kw
-  const features = new Float32Array(rank * kw * d)
-  for (let r = 0; r < rank; r++) {
-    for (let i = 0; i < n; i++) {
-      for (let x = 0; x < kw; x++) features[(r * kw + x) * d + i * kw + x] = windows[r * n + i]!
-    }
-  }
-  const rows = rank * kw
+  const features = besides(windows, d, shape.kernel[1])
+  const rows = features.length / d
   const seen = await algebra.product(features, gram, d)
   const moments = await algebra.product(seen, transpose(features, rows, d), d)
-  const cross = await algebra.product(seen, transpose(weights, o, d), d)
-  const best = solveSymmetric(withRidge(moments, rows, RIDGE), cross, rows)
-  const outputs = await algebra.product(weights, gram, d)
-  const total = outputs.reduce((sum, value, i) => sum + value * weights[i]!, 0)
-  if (!best || !(total > 0)) return 1
-  return Math.max(0, 1 - best.reduce((sum, value, i) => sum + value * cross[i]!, 0) / total)
+  const cross = await algebra.product(features, transpose(covariance, o, d), d)
+  const solved =
+    solveSymmetric(withRidge(moments, rows, RIDGE), cross, rows) ??
+    solveSymmetric(withRidge(moments, rows, LARGE_RIDGE), cross, rows)
+  if (!solved) return { second: new Float32Array(rows * o), missed: 1 }
+  const power = covariance.reduce((sum, value, i) => sum + value * weights[i]!, 0)
+  const explained = solved.reduce((sum, value, i) => sum + value * cross[i]!, 0)
+  return { second: Float32Array.from(solved), missed: power > 0 ? Math.max(0, 1 - explained / power) : 1 }
+}
+
+/**
+ * Windows for the first layer that are better for this second one H: some steps of conjugate gradients towards the least
+ * `tr((W − HᵀF)·G·(W − HᵀF)ᵀ)`, where F has each window once for each column, moved along.
+ */
+async function firstOf(
+  windows: Float32Array,
+  second: Float32Array,
+  { seen: { reference }, algebra, covariance }: Both,
+): Promise<Float32Array> {
+  const { shape, gram } = reference
+  const { columnLength: d, outputChannels: o } = shape
+  const kw = shape.kernel[1]
+  const rows = second.length / o
+  const back = await algebra.product(second, transpose(second, rows, o), o)
+  const applied = async (to: Float32Array) =>
+    gathered(await algebra.product(await algebra.product(back, besides(to, d, kw), rows), gram, d), d, kw)
+  const wanted = gathered(await algebra.product(second, covariance, o), d, kw)
+  const given = await applied(windows)
+  const result = windows.slice()
+  const residual = wanted.map((value, i) => value - given[i]!)
+  let direction = residual.slice()
+  let power = dot(residual, residual)
+  for (let step = 0; step < STEPS && power > 0; step++) {
+    const moved = await applied(direction)
+    const length = power / dot(direction, moved)
+    if (!Number.isFinite(length)) break
+    for (let i = 0; i < result.length; i++) {
+      result[i]! += length * direction[i]!
+      residual[i]! -= length * moved[i]!
+    }
+    const next = dot(residual, residual)
+    direction = residual.map((value, i) => value + (next / power) * direction[i]!)
+    power = next
+  }
+  return result
+}
+
+const dot = (a: Float32Array, b: Float32Array): number => a.reduce((sum, value, i) => sum + value * b[i]!, 0)
+
+/** Windows `[rank, n]` of one column as rows over whole windows: each once for each of its `kw` columns, `[rank·kw, n·kw]`. */
+function besides(windows: Float32Array, d: number, kw: number): Float32Array {
+  const n = d / kw
+  const rows = new Float32Array(windows.length * kw * kw)
+  for (let at = 0; at < windows.length; at++) {
+    const [r, i] = [Math.floor(at / n), at % n]
+    for (let x = 0; x < kw; x++) rows[(r * kw + x) * d + i * kw + x] = windows[at]!
+  }
+  return rows
+}
+
+/** The transposed of `besides`: what belongs to the same number of a window, summed over the columns. */
+function gathered(rows: Float32Array, d: number, kw: number): Float32Array {
+  const n = d / kw
+  const windows = new Float32Array(rows.length / kw / kw)
+  for (let at = 0; at < windows.length; at++) {
+    const [r, i] = [Math.floor(at / n), at % n]
+    for (let x = 0; x < kw; x++) windows[at]! += rows[(r * kw + x) * d + i * kw + x]!
+  }
+  return windows
 }

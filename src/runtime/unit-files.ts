@@ -71,7 +71,8 @@ export class UnitFiles {
           })
         const { sha256: key } = unitFile(descendant.file, borders)
         // What is there is compared with its checksum when it is loaded: not before others that come first, or when nobody loads it.
-        const { path, bytes } = (await this.#present(this.#options.device, key)) ?? (await whole())
+        const seen = this.#known.get(key) ?? (await this.#present(this.#options.device, key))
+        const { path, bytes } = seen ?? (await whole())
         const base = isBaseSize(manifest, size)
         return {
           key: choice?.window ? `${key} ${heldAs(choice)}` : key,
@@ -260,10 +261,7 @@ export class UnitFiles {
     })
   }
 
-  /** Where it seems to be. What was found whole once is taken to be there still: that is looked at again before it is loaded. */
   async #present(device: string, key: string): Promise<{ path: string; bytes: number } | undefined> {
-    const known = this.#known.get(key)
-    if (known) return known
     const path = join(this.#options.zoo.deviceFolder(device), `${key}.ort`)
     return stat(path).then(
       ({ size }) => ({ path, bytes: size }),

@@ -82,13 +82,15 @@ export async function lowRank(
     splits.map(({ cost }) => cost),
     keep,
   )
-  const taken = splits.flatMap((split, i) =>
-    ranks[i]! < split.cost.size ? [{ ...split, rank: ranks[i]!, pair: split.pair(ranks[i]!) }] : [],
-  )
+  const taken: (Split & { readonly rank: number; readonly made: Pair })[] = []
+  for (const [i, split] of splits.entries()) {
+    const rank = ranks[i]!
+    if (rank < split.cost.size) taken.push({ ...split, rank, made: await split.pair(rank) })
+  }
   if (taken.length === 0) return undefined
   let model = block.model
-  for (const { layer, pair } of taken) model = splitLayer(model, layer, pair)
-  const wanted = taken.map(({ reference: { output }, pair: { shape } }) => ({
+  for (const { layer, made } of taken) model = splitLayer(model, layer, made)
+  const wanted = taken.map(({ reference: { output }, made: { shape } }) => ({
     output,
     input: directionsOf(output),
     shape,
@@ -106,9 +108,9 @@ export async function lowRank(
     },
     model: await refit(model, samples, targets, () => undefined, algebra),
     added: new Map(
-      taken.map(({ reference: { output }, rank, pair }) => {
+      taken.map(({ reference: { output }, rank, made }) => {
         const [batch = 1] = block.nominal.get(output) ?? []
-        return [directionsOf(output), [batch, rank, ...pair.plane]]
+        return [directionsOf(output), [batch, rank, ...made.plane]]
       }),
     ),
   }
