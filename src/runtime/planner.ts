@@ -121,10 +121,12 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string, log: 
       const { plan, chosen, start } = planned
       if (!start || plan.status === 'infeasible') return
       memory.keep(start.from, { plan, chosen })
-      const finding = firstOf(planned, start.request).then((first) => {
-        if (first) memory.keep(start.from, { plan, chosen, first })
-      })
-      keeping = finding.catch((error: Error) => log.warn({ error: error.message }, 'no plan to begin with was found'))
+      keeping = keeping
+        .then(() => firstOf(planned, start.request))
+        .then((first) => {
+          if (first) memory.keep(start.from, { plan, chosen, first })
+        })
+        .catch((error: Error) => log.warn({ error: error.message }, 'no plan to begin with was found'))
     },
     async frontier(model) {
       const { sizes } = profiledModel(fitted, await zoo.manifest(modelId(model)))
@@ -141,8 +143,9 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string, log: 
   }
   return planner
 
-  /** The plan of least memory among those that are not much worse, where its files are much smaller. */
+  /** The plan of least memory among those that are not much worse, where its files are much smaller; none where blocks are streamed anyway. */
   async function firstOf({ plan, manifests, chosen }: Planned, request: PlanRequest): Promise<KeptPlan | undefined> {
+    if (plan.models.some(({ streaming }) => streaming)) return undefined
     const leasts = new Map(
       plan.models.map(({ model, predicted }) => {
         const original = profiledModel(fitted, manifests.get(model)!).sizes[0]!.predictor.originalQuality
