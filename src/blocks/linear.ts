@@ -63,6 +63,13 @@ function matMul(transposed: boolean): Model {
   }
 }
 
+/** The sum of the products of two lists of the same length, or of two matrices as lists: `tr(aᵀ·b)`. */
+export function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let sum = 0
+  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!
+  return sum
+}
+
 /**
  * Solves `a·x = b` for a symmetric positive definite `[n, n]` and b `[n, m]` by Cholesky, in double precision.
  * Both are left unchanged.

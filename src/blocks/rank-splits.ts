@@ -1,7 +1,8 @@
 import { type Attribute, int, ints, intsAttribute, isOp, type Node, stringAttribute } from '../onnx/index.ts'
+import { elementCount } from '../tensor/index.ts'
 import type { LayerShape } from './columns.ts'
 import { type Eigen, symmetricEigen } from './eigen.ts'
-import { cholesky, type LinearAlgebra, solveSymmetric, withRidge } from './linear.ts'
+import { cholesky, dot, type LinearAlgebra, solveSymmetric, withRidge } from './linear.ts'
 import type { LayerReference } from './reference.ts'
 import { transpose } from './refit.ts'
 import type { GroupCost } from './widths.ts'
@@ -70,7 +71,7 @@ export async function channelSplit(seen: Seen, algebra: LinearAlgebra): Promise<
     layer,
     reference,
     way: 'channel',
-    cost: { size, macsPerChannel: (d + o) * area(plane), ranking: { order: [], loss: lossesOf(values, size) } },
+    cost: { size, macsPerChannel: (d + o) * elementCount(plane), ranking: { order: [], loss: lossesOf(values, size) } },
     async pair(rank) {
       const first = new Float32Array(rank * d)
       const second = new Float32Array(o * rank)
@@ -123,13 +124,14 @@ export async function spatialSplit(seen: Seen, algebra: LinearAlgebra): Promise<
   const white = await algebra.transposedProduct(Float32Array.from(factor), matrix, n)
   const { values, vectors } = symmetricEigen(await algebra.product(white, transpose(white, n, o * kw), o * kw), n)
   const plane = [to[2]!, from[3]!]
-  const macsPerChannel = n * area(plane) + o * kw * area(to.slice(2))
-  const size = Math.floor((n * kw * o * area(to.slice(2))) / macsPerChannel)
+  const macsPerChannel = n * elementCount(plane) + o * kw * elementCount(to.slice(2))
+  const size = Math.floor((n * kw * o * elementCount(to.slice(2))) / macsPerChannel)
   const [top = 0, left = 0, bottom = 0, right = 0] = intsAttribute(layer, 'pads') ?? []
   const windows = (rank: number) => unwhitened(factor, vectors, rank, n)
   const half = Math.max(1, size >> 1)
   const losses = lossesOf(values, size)
-  const both = { seen, algebra, covariance: await algebra.product(weights, gram, shape.columnLength) }
+  const covariance = await algebra.product(weights, gram, shape.columnLength)
+  const both = { seen, algebra, covariance, power: dot(covariance, weights) }
   const { missed } = await secondOf(windows(half), both)
   const scale = losses[size - half]! > 0 ? missed / losses[size - half]! : 1
   return {
@@ -180,8 +182,6 @@ export async function spatialSplit(seen: Seen, algebra: LinearAlgebra): Promise<
     },
   }
 }
-
-const area = (plane: readonly number[]): number => plane.reduce((product, size) => product * size, 1)
 
 /** By channels removed: the share of the power of the directions that are left out. */
 function lossesOf(values: Float64Array, size: number): number[] {
@@ -265,6 +265,8 @@ interface Both {
   readonly algebra: LinearAlgebra
   /** `W·G`: how the outputs go with the inputs, `[outputs, columnLength]` */
   readonly covariance: Float32Array
+  /** of the outputs: `tr(W·G·Wᵀ)` */
+  readonly power: number
 }
 
 /**
@@ -273,7 +275,7 @@ interface Both {
  */
 async function secondOf(
   windows: Float32Array,
-  { seen: { reference, weights }, algebra, covariance }: Both,
+  { seen: { reference }, algebra, covariance, power }: Both,
 ): Promise<{ readonly second: Float32Array; readonly missed: number }> {
   const { shape, gram } = reference
   const { columnLength: d, outputChannels: o } = shape
@@ -286,8 +288,7 @@ async function secondOf(
     solveSymmetric(withRidge(moments, rows, RIDGE), cross, rows) ??
     solveSymmetric(withRidge(moments, rows, LARGE_RIDGE), cross, rows)
   if (!solved) return { second: new Float32Array(rows * o), missed: 1 }
-  const power = covariance.reduce((sum, value, i) => sum + value * weights[i]!, 0)
-  const explained = solved.reduce((sum, value, i) => sum + value * cross[i]!, 0)
+  const explained = dot(solved, cross)
   return { second: Float32Array.from(solved), missed: power > 0 ? Math.max(0, 1 - explained / power) : 1 }
 }
 
@@ -327,8 +328,6 @@ async function firstOf(
   }
   return result
 }
-
-const dot = (a: Float32Array, b: Float32Array): number => a.reduce((sum, value, i) => sum + value * b[i]!, 0)
 
 /** Windows `[rank, n]` of one column as rows over whole windows: each once for each of its `kw` columns, `[rank·kw, n·kw]`. */
 function besides(windows: Float32Array, d: number, kw: number): Float32Array {

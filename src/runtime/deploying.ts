@@ -11,7 +11,7 @@ import type { Records } from './records.ts'
 import { dropReplicas, type Stage, sameChoice } from './stage.ts'
 import { swap } from './swap.ts'
 import type { Budget, Change, Polisher, RuntimeHappening, SwapReport, WhatIf } from './types.ts'
-import type { Target, Unit } from './unit.ts'
+import { fileBytesOf, type Target, type Unit } from './unit.ts'
 import { modelInputs, modelOutputs, type UnitFiles } from './unit-files.ts'
 import { least, type ModelWish, type Wishes, wishesByModel } from './wishes.ts'
 
@@ -60,9 +60,6 @@ const WORTH_WAITING_MS = 200
 /** What a start would read of a plan. */
 const filesOf = (targets: readonly Target[]): Unit[] =>
   targets.flatMap(({ fused, chain }) => (fused ? [fused] : [...chain]))
-
-const bytesOf = (targets: readonly Target[]): number =>
-  filesOf(targets).reduce((sum, { fileBytes }) => sum + fileBytes, 0)
 
 const NOTHING: Plan = { status: 'optimal', solveMs: 0, models: [], binding: [] }
 
@@ -257,13 +254,14 @@ export class Deploying {
   async #sooner(planned: Planned, drafts: readonly Target[]): Promise<PlannedFiles | undefined> {
     const { first, manifests } = planned
     if (!first || this.#planId !== '') return undefined
-    const waiting = await this.#options.readingMs(filesOf(drafts).map(({ path }) => path))
+    const files = filesOf(drafts)
+    const waiting = await this.#options.readingMs(files.map(({ path }) => path))
     if (waiting < WORTH_WAITING_MS) return undefined
     for (const [model, chosen] of first.chosen) {
       if (!(await this.#options.files.isCompiled(manifests.get(model)!, chosen))) return undefined
     }
     const sooner = { ...first, manifests, drafts: await this.#targets({ ...first, manifests }) }
-    const share = bytesOf(sooner.drafts) / Math.max(bytesOf(drafts), 1)
+    const share = fileBytesOf(filesOf(sooner.drafts)) / Math.max(fileBytesOf(files), 1)
     return waiting * (1 - share) >= WORTH_WAITING_MS ? sooner : undefined
   }
 

@@ -4,7 +4,7 @@ import { isWorthFusing } from './fusing.ts'
 import { type Stage, sameChoice } from './stage.ts'
 import { shiftToFused } from './swap.ts'
 import type { Polisher, RuntimeHappening } from './types.ts'
-import { choicesOf, type Target, type Unit } from './unit.ts'
+import { choicesOf, fileBytesOf, type Target, type Unit } from './unit.ts'
 import type { UnitFiles } from './unit-files.ts'
 
 export interface ImprovingOptions {
@@ -113,7 +113,7 @@ export class Improving {
       answered: deployed.latencies.count,
       chainMs: deployed.latencies.latest(ENOUGH),
       fusedMs: predicted.latencyMs,
-      loadMs: stage.residents.loadMs(fused?.fileBytes ?? chain.reduce((sum, { fileBytes }) => sum + fileBytes, 0)),
+      loadMs: stage.residents.loadMs(fileBytesOf(fused ? [fused] : chain)),
       ageMs: deployed.latencies.ageMs,
       maxLatencyMs: maxLatencyMs(model),
     })

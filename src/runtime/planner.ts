@@ -146,9 +146,10 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string, log: 
   /** The plan of least memory among those that are not much worse, where its files are much smaller; none where blocks are streamed anyway. */
   async function firstOf({ plan, manifests, chosen }: Planned, request: PlanRequest): Promise<KeptPlan | undefined> {
     if (plan.models.some(({ streaming }) => streaming)) return undefined
+    const profiled = new Map([...manifests].map(([model, manifest]) => [model, profiledModel(fitted, manifest)]))
     const leasts = new Map(
       plan.models.map(({ model, predicted }) => {
-        const original = profiledModel(fitted, manifests.get(model)!).sizes[0]!.predictor.originalQuality
+        const original = profiled.get(model)!.sizes[0]!.predictor.originalQuality
         return [model, predicted.quality - FIRST_LOSS * Math.abs(original)]
       }),
     )
@@ -160,11 +161,7 @@ export function openPlanner(zoo: Zoo, store: ProfileStore, device: string, log: 
     if (found.plan.status === 'infeasible') return undefined
     if (fileBytes(manifests, found.chosen) > FIRST_BYTES * fileBytes(manifests, chosen)) return undefined
     // A start goes by what is kept of it.
-    await speedOf(
-      zoo,
-      device,
-      [...manifests.values()].map((manifest) => profiledModel(fitted, manifest)),
-    )
+    await speedOf(zoo, device, [...profiled.values()])
     return { plan: found.plan, chosen: found.chosen }
   }
 }

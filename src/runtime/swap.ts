@@ -15,7 +15,7 @@ import {
   sameChoice,
 } from './stage.ts'
 import type { Gear, ModelSwap } from './types.ts'
-import { choicesOf, type Target, type Unit } from './unit.ts'
+import { choicesOf, fileBytesOf, type Target, type Unit } from './unit.ts'
 
 export interface Swapped {
   /** only models and blocks that differ */
@@ -50,7 +50,7 @@ interface Step {
 export async function swap(stage: Stage, targets: readonly Target[], limitBytes: number | undefined): Promise<Swapped> {
   const started = performance.now()
   const steps = stepsTo(stage, targets)
-  const bytesByModel = new Map(steps.map((step) => [step.model, fileBytes(unloaded(stage, [step]))]))
+  const bytesByModel = new Map(steps.map((step) => [step.model, fileBytesOf(unloaded(stage, [step]))]))
   const models = steps.map(differences).filter(({ changed }) => changed.length > 0)
   const method = (await makeRoom(stage, steps, limitBytes)) ? 'beside' : 'exchange'
   if (method === 'beside') await flipTogether(stage, steps)
@@ -347,8 +347,6 @@ function differences({ model, old, target }: Step): ModelSwap {
     .filter(({ from, to }) => from !== to)
   return { model, changed }
 }
-
-const fileBytes = (units: readonly Unit[]): number => units.reduce((total, unit) => total + unit.fileBytes, 0)
 
 const sum = (units: readonly Unit[]): number => units.reduce((total, { memoryBytes }) => total + memoryBytes, 0)
 

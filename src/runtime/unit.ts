@@ -54,3 +54,6 @@ export interface Target {
 
 export const choicesOf = (chain: readonly Unit[]): Readonly<Record<string, string>> =>
   Object.fromEntries(chain.map(({ block, descendant }) => [block, descendant]))
+
+/** Of the compiled files. */
+export const fileBytesOf = (units: readonly Unit[]): number => units.reduce((sum, { fileBytes }) => sum + fileBytes, 0)

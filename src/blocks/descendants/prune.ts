@@ -3,7 +3,7 @@ import { type Graph, type Model, macsByNode } from '../../onnx/index.ts'
 import type { Block, Descendant, Samples } from '../block.ts'
 import { analyseChannels, type ChannelGroup, type Channels } from '../channels.ts'
 import { type ConsumerStatistics, type Ranking, rankClasses } from '../importance.ts'
-import type { LinearAlgebra } from '../linear.ts'
+import { dot, type LinearAlgebra } from '../linear.ts'
 import { type LayerReference, recordReference } from '../reference.ts'
 import { refit, weightsOf } from '../refit.ts'
 import { removeChannels } from '../remove.ts'
@@ -147,12 +147,6 @@ async function statistics(
     })
   }
   return all
-}
-
-function dot(a: Float32Array, b: Float32Array): number {
-  let sum = 0
-  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!
-  return sum
 }
 
 /** Operations of every layer that makes or reads the group's channels, for one of them. */
