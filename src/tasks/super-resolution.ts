@@ -210,22 +210,20 @@ const psnrOf = (meanSquare: number): number =>
 
 /** Structural similarity with the customary Gaussian window of 11 pixels (σ = 1.5), mean over the places where it fits. */
 function ssimOf(a: Float32Array, b: Float32Array, width: number, height: number): number {
-  const blur = (of: (i: number) => number): Float32Array =>
-    gaussian(
-      Float32Array.from(a, (_, i) => of(i)),
-      width,
-      height,
-    )
-  const ma = blur((i) => a[i]!)
-  const mb = blur((i) => b[i]!)
-  const aa = blur((i) => a[i]! ** 2)
-  const bb = blur((i) => b[i]! ** 2)
-  const ab = blur((i) => a[i]! * b[i]!)
+  const product = (p: Float32Array, q: Float32Array): Float32Array => {
+    const result = new Float32Array(p.length)
+    for (let i = 0; i < p.length; i++) result[i] = p[i]! * q[i]!
+    return result
+  }
+  const blur = (values: Float32Array): Float32Array => gaussian(values, width, height)
+  const [ma, mb] = [blur(a), blur(b)]
+  const [aa, bb, ab] = [blur(product(a, a)), blur(product(b, b)), blur(product(a, b))]
   const c1 = (0.01 * 255) ** 2
   const c2 = (0.03 * 255) ** 2
   let sum = 0
   for (let i = 0; i < ma.length; i++) {
-    const [x, y] = [ma[i]!, mb[i]!]
+    const x = ma[i]!
+    const y = mb[i]!
     const structure = (2 * (ab[i]! - x * y) + c2) / (aa[i]! - x * x + bb[i]! - y * y + c2)
     sum += ((2 * x * y + c1) / (x * x + y * y + c1)) * structure
   }
@@ -233,27 +231,28 @@ function ssimOf(a: Float32Array, b: Float32Array, width: number, height: number)
 }
 
 const WINDOW = 11
+const BELL = Float64Array.from({ length: WINDOW }, (_, i) => Math.exp(-((i - 5) ** 2) / (2 * 1.5 ** 2)))
+const GAUSSIAN = BELL.map((weight) => weight / BELL.reduce((x, y) => x + y, 0))
 
 function gaussian(values: Float32Array, width: number, height: number): Float32Array {
-  const weights = Array.from({ length: WINDOW }, (_, i) => Math.exp(-((i - 5) ** 2) / (2 * 1.5 ** 2)))
-  const total = weights.reduce((x, y) => x + y, 0)
   const innerWidth = Math.max(0, width - WINDOW + 1)
   const innerHeight = Math.max(0, height - WINDOW + 1)
   const rows = new Float32Array(innerWidth * height)
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < innerWidth; x++) {
-      let sum = 0
-      for (let k = 0; k < WINDOW; k++) sum += weights[k]! * values[y * width + x + k]!
-      rows[y * innerWidth + x] = sum / total
-    }
-  }
+  for (let y = 0; y < height; y++) windowed(rows, y * innerWidth, innerWidth, values, y * width, 1)
   const result = new Float32Array(innerWidth * innerHeight)
-  for (let y = 0; y < innerHeight; y++) {
-    for (let x = 0; x < innerWidth; x++) {
-      let sum = 0
-      for (let k = 0; k < WINDOW; k++) sum += weights[k]! * rows[(y + k) * innerWidth + x]!
-      result[y * innerWidth + x] = sum / total
-    }
-  }
+  for (let y = 0; y < innerHeight; y++) windowed(result, y * innerWidth, innerWidth, rows, y * innerWidth, innerWidth)
   return result
+}
+
+/** Weighs `WINDOW` values that lie `step` apart, for each of `count` neighbours. */
+function windowed(to: Float32Array, at: number, count: number, from: Float32Array, start: number, step: number): void {
+  for (let x = 0; x < count; x++) {
+    let sum = 0
+    let place = start + x
+    for (let k = 0; k < WINDOW; k++) {
+      sum += GAUSSIAN[k]! * from[place]!
+      place += step
+    }
+    to[at + x] = sum
+  }
 }
