@@ -72,12 +72,15 @@ export async function judge(
       const reference = await first.run(own.feeds)
       const outputs = second ? await second.run(prepared.feeds) : reference
       if (feeds.length < FED) feeds.push(prepared.feeds)
-      if (second) divergence += task.divergence(reference, outputs, card)
+      // what the original says at the same input size: at another one its outputs may have other shapes
+      if (second)
+        divergence += task.divergence(own === prepared ? reference : await first.run(prepared.feeds), outputs, card)
       const kept = task.derive ? prepared : { ...prepared, picture: { ...prepared.picture, data: new Uint8Array(0) } }
       samples.push({
         prepared: { ...kept, feeds: {} },
         outputs,
         original: reference,
+        originalPlacement: own.placement,
         truth: derived?.truth ?? truth,
       })
       progress.advance()

@@ -16,7 +16,16 @@ import { writeModel } from '../onnx/index.ts'
 import { type Size, thisDevice } from '../profiles/index.ts'
 import { firstInput, type Tensors } from '../tasks/index.ts'
 import type { CrewJob, CrewPart, CrewResults, CrewWorkerData, FromCrew } from './crew-messages.ts'
-import { type EvaluationSet, evaluate, evaluateBy, openEvaluationSet, outputsOf, withReferences } from './evaluate.ts'
+import {
+  type EvaluationSet,
+  evaluate,
+  evaluateBy,
+  openEvaluationSet,
+  outputsOf,
+  type Reference,
+  referencesOf,
+  withReferences,
+} from './evaluate.ts'
 import { openSplits, prepareItems, type SplitName, type Splits } from './splits.ts'
 import { evaluateStandIns } from './stand-in.ts'
 
@@ -34,8 +43,8 @@ const RANGE_PICTURES = 256
 let splits: Promise<Splits> | undefined
 let calibration: Promise<readonly Tensors[]> | undefined
 const sets = new Map<string, Promise<EvaluationSet>>()
-/** outputs of the original at the card's own input size, by split */
-const references = new Map<SplitName, readonly Tensors[]>()
+/** what the original says at the card's own input size, by split */
+const references = new Map<SplitName, readonly Reference[]>()
 const original = () => writeModel(setup.model)
 
 const openedSplits = () => {
@@ -73,9 +82,10 @@ async function evaluationSet(name: SplitName, size: Size, job: number): Promise<
   const everything = Number.POSITIVE_INFINITY
   const made = load(name, everything, size, job).then(async (items) => {
     const set = await openEvaluationSet(original(), items, (await openedSplits()).labelled)
-    if (size.join() === own.join()) references.set(name, set.originals)
+    if (size.join() === own.join()) references.set(name, set.references)
     else if (!references.has(name)) {
-      references.set(name, await outputsOf(original(), await load(name, everything, own, job)))
+      const atOwnSize = await load(name, everything, own, job)
+      references.set(name, referencesOf(await outputsOf(original(), atOwnSize), atOwnSize))
     }
     return withReferences(set, references.get(name)!)
   })

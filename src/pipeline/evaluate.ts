@@ -1,5 +1,6 @@
 import { openSession } from '../engine/index.ts'
 import { type Evaluated, type ModelCard, type Quality, type Tensors, taskFor } from '../tasks/index.ts'
+import type { Placement } from '../tensor/index.ts'
 import type { PreparedItem } from './splits.ts'
 
 /** What a variant of a model is worth on a set of pictures. */
@@ -17,9 +18,15 @@ export interface EvaluationSet {
   readonly items: readonly PreparedItem[]
   /** outputs of the original at the input size of the items */
   readonly originals: readonly Tensors[]
-  /** outputs of the original at the card's own input size, with which agreement is meant */
-  readonly references: readonly Tensors[]
+  /** what the original says at the card's own input size, with which agreement is meant */
+  readonly references: readonly Reference[]
   readonly labelled: boolean
+}
+
+/** Outputs of the original, and where it saw the picture. */
+export interface Reference {
+  readonly outputs: Tensors
+  readonly placement: Placement
 }
 
 /** Outputs of the original and of one variant are held together; large ones (masks) take fewer pictures. */
@@ -34,14 +41,19 @@ export async function openEvaluationSet(
   atOwnSize?: readonly PreparedItem[],
 ): Promise<EvaluationSet> {
   const originals = await outputsOf(original, items)
-  const set = { items: items.slice(0, originals.length), originals, references: originals, labelled }
-  return atOwnSize ? withReferences(set, await outputsOf(original, atOwnSize)) : set
+  const own = atOwnSize ?? items
+  const references = referencesOf(own === items ? originals : await outputsOf(original, own), own)
+  return withReferences({ items: items.slice(0, originals.length), originals, references, labelled }, references)
 }
 
 /** The set with what the original says at the card's own input size as that with which agreement is meant. */
-export function withReferences(set: EvaluationSet, references: readonly Tensors[]): EvaluationSet {
+export function withReferences(set: EvaluationSet, references: readonly Reference[]): EvaluationSet {
   return { ...set, items: set.items.slice(0, references.length), references }
 }
+
+/** @param outputs of the original, of as many of the items as there are */
+export const referencesOf = (outputs: readonly Tensors[], items: readonly PreparedItem[]): Reference[] =>
+  outputs.map((each, i) => ({ outputs: each, placement: items[i]!.prepared.placement }))
 
 /** Outputs of a whole model for pictures, as many as can be held. */
 export async function outputsOf(model: Uint8Array, items: readonly PreparedItem[]): Promise<Tensors[]> {
@@ -83,7 +95,8 @@ export async function evaluateBy(
   for (const [index, { prepared, truth }] of set.items.entries()) {
     const outputs = await outputsOf(index)
     divergence += task.divergence(set.originals[index]!, outputs, card)
-    samples.push({ prepared, outputs, original: set.references[index]!, truth })
+    const { outputs: original, placement: originalPlacement } = set.references[index]!
+    samples.push({ prepared, outputs, original, originalPlacement, truth })
   }
   const fidelity = task.fidelity(samples, card)
   return {

@@ -1,21 +1,23 @@
 import type { Size } from '../profiles/index.ts'
-import { firstInput, type ModelCard } from '../tasks/index.ts'
+import { firstInput, type ModelCard, type TaskName } from '../tasks/index.ts'
 
 /** Shares of the card's input size that are tried as smaller variants; sides are rounded to what strides divide. */
 const SHARES = [6 / 7, 5 / 7] as const
 const STRIDE = 32
 const LEAST_SIDE = 96
+/** Of these the answer is about the picture, at whatever size it was seen. */
+const SCALABLE: readonly TaskName[] = ['classification', 'detection', 'face-detection', 'segmentation']
 
 /**
  * The input sizes at which a model is profiled, the card's own first.
  *
- * Smaller ones are offered for classification only: the answers of other tasks have their own geometry for each size, so
- * that agreement with the original at another size means nothing without labels.
+ * Smaller ones are offered where the graph runs at them and the answer does not hang on the size: the tiles of
+ * super-resolution are no smaller picture, and what a generic model says is not known.
  */
 export function inputSizes(card: ModelCard, freeSize: boolean): readonly Size[] {
   const { size, resize } = firstInput(card)
-  if (!freeSize || card.task !== 'classification' || resize === 'none' || Array.isArray(card.input)) return [size]
-  const smaller = SHARES.map((share): Size => [side(size[0] * share), side(size[1] * share)])
+  if (!freeSize || !SCALABLE.includes(card.task) || resize === 'none' || Array.isArray(card.input)) return [size]
+  const smaller = SHARES.map((share): Size => [side(size[0], share), side(size[1], share)])
   const known = new Set([size.join()])
   return [
     size,
@@ -27,4 +29,8 @@ export function inputSizes(card: ModelCard, freeSize: boolean): readonly Size[] 
   ]
 }
 
-const side = (length: number): number => Math.round(length / STRIDE) * STRIDE
+/** A side of one more than strides divide stays so: such networks (DeepLab's) count corners, not cells. */
+function side(length: number, share: number): number {
+  const over = length % STRIDE === 1 ? 1 : 0
+  return Math.round(((length - over) * share) / STRIDE) * STRIDE + over
+}

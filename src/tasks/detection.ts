@@ -1,11 +1,12 @@
 import { BlockscaleError } from '../base/index.ts'
+import type { Placement } from '../tensor/index.ts'
 import { onPicture, suppress } from './candidates.ts'
 import { labelOf, type ModelCard } from './card.ts'
 import { candidatesOf, type Detector } from './detectors.ts'
 import { averagePrecision, countMatches, type Scene } from './matching.ts'
 import { meanNoise } from './numbers.ts'
 import { preparePicture } from './prepare.ts'
-import type { Box, Evaluated, Prepared, Task, Tensors } from './task.ts'
+import type { Box, Evaluated, Task, Tensors } from './task.ts'
 
 /** Precision is read along all scores, so it is measured from here up and not from the card's threshold. */
 const LOWEST_SCORE = 0.01
@@ -16,7 +17,7 @@ const detector = (name: 'detection' | 'face-detection'): Task => ({
 
   prepare: preparePicture,
 
-  answer: (outputs, prepared, card) => ({ task: name, boxes: boxesOf(outputs, prepared, card) }),
+  answer: (outputs, prepared, card) => ({ task: name, boxes: boxesOf(outputs, prepared.placement, card) }),
 
   divergence: meanNoise,
 
@@ -33,9 +34,9 @@ const detector = (name: 'detection' | 'face-detection'): Task => ({
   },
 
   fidelity(samples, card) {
-    const scenes = samples.map(({ prepared, outputs, original }) => ({
-      found: boxesOf(outputs, prepared, card),
-      present: boxesOf(original, prepared, card),
+    const scenes = samples.map(({ prepared: { placement }, outputs, original, originalPlacement = placement }) => ({
+      found: boxesOf(outputs, placement, card),
+      present: boxesOf(original, originalPlacement, card),
     }))
     const { matched, found, present } = countMatches(scenes)
     return { metric: 'box-agreement', value: found + present === 0 ? 1 : (2 * matched) / (found + present) }
@@ -45,17 +46,17 @@ const detector = (name: 'detection' | 'face-detection'): Task => ({
 export const detection = detector('detection')
 export const faceDetection = detector('face-detection')
 
-function boxesOf(outputs: Tensors, prepared: Prepared, card: ModelCard, threshold = thresholdOf(card)): Box[] {
+function boxesOf(outputs: Tensors, at: Placement, card: ModelCard, threshold = thresholdOf(card)): Box[] {
   const how = detectorOf(card)
-  const candidates = candidatesOf(outputs, how, prepared.placement, threshold)
+  const candidates = candidatesOf(outputs, how, at, threshold)
   return suppress(candidates, how.nms, how.maxBoxes).flatMap(
-    (candidate) => onPicture(candidate, prepared.placement, labelOf(card, candidate.index)) ?? [],
+    (candidate) => onPicture(candidate, at, labelOf(card, candidate.index)) ?? [],
   )
 }
 
 function sceneOf({ outputs, prepared, truth }: Evaluated, card: ModelCard, threshold: number): Scene {
   return {
-    found: boxesOf(outputs, prepared, card, threshold),
+    found: boxesOf(outputs, prepared.placement, card, threshold),
     present: truth?.kind === 'boxes' ? truth.boxes : [],
   }
 }

@@ -8,8 +8,13 @@ export const MAX_DECIBELS = 60
 /** Power below this is rounding of 32-bit floats. */
 const TINY = 1e-12
 
-export function softmax(logits: ArrayLike<number>, from = 0, count = logits.length): Float64Array {
-  const result = new Float64Array(count)
+/** @param result where it is written; may be `logits` itself */
+export function softmax(
+  logits: ArrayLike<number>,
+  from = 0,
+  count = logits.length,
+  result: Float64Array = new Float64Array(count),
+): Float64Array {
   let greatest = -Infinity
   for (let i = 0; i < count; i++) greatest = Math.max(greatest, logits[from + i]!)
   let sum = 0

@@ -46,10 +46,10 @@ export const segmentation: Task = {
 
   fidelity(samples, card) {
     const tally = new Tally()
-    for (const { outputs, original, prepared } of samples) {
-      // in the network's own pixels: the same for both, and much less work than the picture's
-      const at = ownPixels(prepared.placement)
-      tally.add(maskOf(mapOf(outputs, card), at), maskOf(mapOf(original, card), at))
+    for (const { outputs, original, prepared, originalPlacement = prepared.placement } of samples) {
+      // in the original's own pixels: much less work than the picture's
+      const at = pixelsOf(originalPlacement, prepared.placement)
+      tally.add(maskOf(mapOf(outputs, card), at), maskOf(mapOf(original, card), ownPixels(originalPlacement)))
     }
     return { metric: 'miou-to-original', value: tally.overall() }
   },
@@ -79,15 +79,22 @@ function mapOf(outputs: Tensors, card: ModelCard): ScoreMap {
   return { tensor, channels, width, height, binary: how.decoder === 'binary' ? how : undefined }
 }
 
-const ownPixels = (at: Placement): Placement => ({
-  ...at,
-  width: at.networkWidth,
-  height: at.networkHeight,
-  scaleX: 1,
-  scaleY: 1,
-  offsetX: 0,
-  offsetY: 0,
-})
+/** The pixels of one network's input in place of the picture's, where another network sees the picture `at`. */
+function pixelsOf(of: Placement, at: Placement): Placement {
+  const scaleX = at.scaleX / of.scaleX
+  const scaleY = at.scaleY / of.scaleY
+  return {
+    ...at,
+    width: of.networkWidth,
+    height: of.networkHeight,
+    scaleX,
+    scaleY,
+    offsetX: at.offsetX - of.offsetX * scaleX,
+    offsetY: at.offsetY - of.offsetY * scaleY,
+  }
+}
+
+const ownPixels = (at: Placement): Placement => pixelsOf(at, at)
 
 /**
  * The class of each pixel of the picture. Scores are interpolated between the network's pixels before they are compared,
@@ -176,15 +183,28 @@ function strongest(
 function pixelDivergence(original: ScoreMap, variant: ScoreMap): number {
   const pixels = original.width * original.height
   const step = Math.max(1, Math.floor(pixels / 4000))
-  const row = (map: ScoreMap, i: number): Float64Array => {
-    const scores = Float64Array.from({ length: map.channels }, (_, c) => map.tensor.data[c * pixels + i]!)
-    const sum = scores.reduce((a, b) => a + b, 0)
-    const areShares = Math.abs(sum - 1) < 1e-3 && scores.every((score) => score >= 0)
-    return areShares ? scores : softmax(scores)
+  const p = new Float64Array(original.channels)
+  const q = new Float64Array(variant.channels)
+  let [sum, count] = [0, 0]
+  for (let i = 0; i < pixels; i += step, count++) {
+    sharesAt(original, i, p)
+    sharesAt(variant, i, q)
+    sum += divergenceOf(p, q)
   }
-  const values: number[] = []
-  for (let i = 0; i < pixels; i += step) values.push(divergenceOf(row(original, i), row(variant, i)))
-  return mean(values)
+  return sum / Math.max(count, 1)
+}
+
+/** The classes' shares at a pixel: the scores themselves where they are shares already, else their softmax. */
+function sharesAt({ tensor: { data }, channels, width, height }: ScoreMap, pixel: number, shares: Float64Array): void {
+  const pixels = width * height
+  let [sum, least] = [0, 0]
+  for (let c = 0; c < channels; c++) {
+    const score = data[c * pixels + pixel]!
+    shares[c] = score
+    sum += score
+    least = Math.min(least, score)
+  }
+  if (Math.abs(sum - 1) >= 1e-3 || least < 0) softmax(shares, 0, channels, shares)
 }
 
 /** Pixels that two masks share and that either has, for each class, over all pictures. */

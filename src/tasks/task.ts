@@ -55,6 +55,8 @@ export interface Evaluated {
   readonly prepared: Prepared
   readonly outputs: Tensors
   readonly original: Tensors
+  /** where the original saw the picture; as in `prepared` unless it saw it at another input size */
+  readonly originalPlacement?: Placement | undefined
   readonly truth?: Truth | undefined
 }
 

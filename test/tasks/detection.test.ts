@@ -254,4 +254,23 @@ describe('quality and fidelity', () => {
     expect(task.fidelity([less], made).value).toBeCloseTo(2 / 3, 10)
     expect(task.fidelity([nothing], made).value).toBe(1)
   })
+
+  test('an original that saw the picture at twice the size is compared in pixels of the picture', () => {
+    const small = sample(made, picture, found([0, 0.9, 10]), undefined, {
+      ...found([0, 0.9, 20]),
+      b: floats([1, 1, 4], [20, 20, 40, 40]),
+    })
+    const { placement } = small.prepared
+    const originalPlacement = {
+      ...placement,
+      networkWidth: 2 * placement.networkWidth,
+      networkHeight: 2 * placement.networkHeight,
+      scaleX: 2 * placement.scaleX,
+      scaleY: 2 * placement.scaleY,
+      offsetX: 2 * placement.offsetX,
+      offsetY: 2 * placement.offsetY,
+    }
+    expect(task.fidelity([small], made).value).toBe(0)
+    expect(task.fidelity([{ ...small, originalPlacement }], made).value).toBe(1)
+  })
 })

@@ -75,6 +75,20 @@ describe('segmentation', () => {
     expect(task.divergence(half, other, made)).toBeGreaterThan(0)
   })
 
+  test('masks of two input sizes are compared on the grid of the original', () => {
+    const picture = plain(9, 9)
+    const eight = [0, 1, 2].flatMap((c) => Array.from({ length: 64 }, (_, i) => (c === (i % 8 < 4 ? 0 : 1) ? 5 : 0)))
+    const originalPlacement = task.prepare(picture, made, [8, 8]).placement
+    const seen = {
+      ...sample(made, picture, half, undefined, { y: floats([1, 3, 8, 8], eight) }),
+      originalPlacement,
+    }
+    expect(task.fidelity([seen], made).value).toBe(1)
+    // the same masks of pictures that lie four pixels apart
+    const apart = { ...originalPlacement, offsetX: originalPlacement.offsetX - 4 }
+    expect(task.fidelity([{ ...seen, originalPlacement: apart }], made).value).toBeLessThan(0.5)
+  })
+
   test('one map with a threshold', () => {
     const binary = card({
       task: 'segmentation',
