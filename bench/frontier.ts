@@ -105,7 +105,7 @@ const originalMs = costs[0]!.get('0')!.latencyP50Ms
 const measured: (Candidate & { quality: number; agreement: number; latency: number; weights: number })[] = []
 let metric = ''
 for (const [s, { items, ids }] of sets.entries()) {
-  const set = await openEvaluationSet(originalBytes, items, splits.labelled, atOwn)
+  const set = await openEvaluationSet(originalBytes, items, manifest.card, splits.labelled, atOwn)
   for (const id of ids) {
     const candidate = candidates[Number(id)]!
     const { model } = wholes[Number(id)]!

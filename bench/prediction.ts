@@ -44,7 +44,12 @@ const combinations = drawCombinations(manifest.blocks, facts, Number(wanted), 2.
 
 const splits = await openSplits(manifest.card, { images, validation, folder: '.' })
 const items = await prepareItems(splits.items.report, manifest.card, size, () => {})
-const set = await openEvaluationSet(await zoo.load(manifest.model, manifest.original), items, splits.labelled)
+const set = await openEvaluationSet(
+  await zoo.load(manifest.model, manifest.original),
+  items,
+  manifest.card,
+  splits.labelled,
+)
 const all = [originalChoices(manifest), ...combinations]
 const models = await Promise.all(
   all.map(async (choices, index) => ({ id: `${index}`, model: await fuseToBytes(zoo, manifest, choices) })),

@@ -79,7 +79,7 @@ async function halved(steps: number): Promise<void> {
   }
   const calibration = (await feedsOf('cifar10-calibration')).map(({ prepared }) => prepared.feeds)
   const report = await feedsOf('cifar10-validation')
-  const set = await openEvaluationSet(writeModel(original), report, true)
+  const set = await openEvaluationSet(writeModel(original), report, CIFAR, true)
   const top1 = async (model: Model) => (await evaluate(writeModel(model), set, CIFAR)).quality.value
   const algebra = await openLinearAlgebra()
   const started = performance.now()
@@ -187,7 +187,11 @@ async function plans(
   const splits = await openSplits(manifest.card, { images, validation, folder: '.' })
   const original = await zoo.load(manifest.model, manifest.original)
   const atOwn = await prepareItems(splits.items.report, manifest.card, firstInput(manifest.card).size, () => {})
-  const base = await evaluate(original, await openEvaluationSet(original, atOwn, splits.labelled), manifest.card)
+  const base = await evaluate(
+    original,
+    await openEvaluationSet(original, atOwn, manifest.card, splits.labelled),
+    manifest.card,
+  )
   const rows: ResultRow[] = [
     { what: 'original', metric: base.quality.metric, quality: round(base.quality.value), pictures: base.pictures },
   ]
@@ -207,7 +211,7 @@ async function plans(
     const { size, choices } = planned
     const isOwn = size.join() === own.size.join()
     const items = isOwn ? atOwn : await prepareItems(splits.items.report, manifest.card, size, () => {})
-    const set = await openEvaluationSet(original, items, splits.labelled, atOwn)
+    const set = await openEvaluationSet(original, items, manifest.card, splits.labelled, atOwn)
     const row = async (what: string, bytes: Uint8Array, more: ResultRow) => {
       const { quality, fidelity, divergence } = await evaluate(bytes, set, manifest.card)
       const figures = { quality: round(quality.value), agreement: round(fidelity.value), divergence: round(divergence) }

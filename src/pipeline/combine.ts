@@ -17,7 +17,7 @@ import type { Choices, Manifest, Zoo } from '../zoo/index.ts'
 import { keyOf, originalChoices } from './choices.ts'
 import { combinationsOfPlans, drawCombinations } from './combinations.ts'
 import type { Crew } from './crew.ts'
-import type { Evaluation } from './evaluate.ts'
+import { type Evaluation, lossOf } from './evaluate.ts'
 import { fuseToBytes } from './fuse.ts'
 import { descendantsOf, type Glances, glanceAtPlans } from './plan-glances.ts'
 import { factsOf, type SizeProfile } from './profile.ts'
@@ -204,15 +204,17 @@ function landingsAt(profile: SizeProfile, { blocks }: Manifest, count: number, k
   )
 }
 
-/** Evaluations as the prediction takes them; of glances only the divergence. */
+/** Evaluations as the prediction takes them, that of the original first; of glances only the divergence. */
 const seenOf = (
   all: readonly Choices[],
   evaluations: readonly Evaluation[],
   withQuality: boolean,
 ): MeasuredCombination[] =>
   all.map((choices, i) => {
-    const { quality, divergence } = evaluations[i]!
-    return { choices, divergence, ...(withQuality ? { quality: quality.value } : {}) }
+    const evaluation = evaluations[i]!
+    const { quality, divergence } = evaluation
+    const known = () => ({ quality: quality.value, loss: lossOf(evaluation, evaluations[0]!) })
+    return { choices, divergence, ...(withQuality ? known() : {}) }
   })
 
 /** As many as the time for runs allows, by what a picture takes in the original. */
@@ -286,7 +288,7 @@ function saveAll(
     : undefined
   store.saveCombinations(
     combinations.map((choices, index): Combination => {
-      const { quality, fidelity, divergence, pictures } = evaluations[index]!
+      const { quality, fidelity, expectedLoss, divergence, pictures } = evaluations[index]!
       const cost = costs.get(keyOf(choices))
       const estimate = predictor?.quality(choices)
       return {
@@ -308,7 +310,7 @@ function saveAll(
           : {},
         measured: {
           // Quality on a part of the pictures is not comparable with that on all.
-          ...(pictures < allPictures ? {} : { quality: quality.value, fidelity: fidelity.value }),
+          ...(pictures < allPictures ? {} : { quality: quality.value, fidelity: fidelity.value, expectedLoss }),
           divergence,
           latencyMs: cost?.latencyP50Ms,
           memoryBytes: cost && cost.anonymousBytes + cost.mappedBytes,

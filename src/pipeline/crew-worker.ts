@@ -81,13 +81,13 @@ async function evaluationSet(name: SplitName, size: Size, job: number): Promise<
   const own = firstInput(setup.card).size
   const everything = Number.POSITIVE_INFINITY
   const made = load(name, everything, size, job).then(async (items) => {
-    const set = await openEvaluationSet(original(), items, (await openedSplits()).labelled)
+    const set = await openEvaluationSet(original(), items, setup.card, (await openedSplits()).labelled)
     if (size.join() === own.join()) references.set(name, set.references)
     else if (!references.has(name)) {
       const atOwnSize = await load(name, everything, own, job)
       references.set(name, referencesOf(await outputsOf(original(), atOwnSize), atOwnSize))
     }
-    return withReferences(set, references.get(name)!)
+    return withReferences(set, references.get(name)!, setup.card)
   })
   sets.set(key, made)
   return made

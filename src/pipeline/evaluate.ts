@@ -1,5 +1,5 @@
 import { openSession } from '../engine/index.ts'
-import { type Evaluated, type ModelCard, type Quality, type Tensors, taskFor } from '../tasks/index.ts'
+import { type Evaluated, type ModelCard, type Quality, type Task, type Tensors, taskFor } from '../tasks/index.ts'
 import type { Placement } from '../tensor/index.ts'
 import type { PreparedItem } from './splits.ts'
 
@@ -10,8 +10,16 @@ export interface Evaluation {
   readonly fidelity: Quality
   /** mean over the pictures, about additive over blocks */
   readonly divergence: number
+  /** quality lost against the original at the card's own input size, by how sure that is of its answers, where that can be told */
+  readonly expectedLoss?: number | undefined
   readonly pictures: number
 }
+
+/** Quality that is lost against the original at the same input size: as it is expected where that can be told, else as counted. */
+export const lossOf = ({ quality, expectedLoss }: Evaluation, original: Evaluation): number =>
+  expectedLoss === undefined || original.expectedLoss === undefined
+    ? original.quality.value - quality.value
+    : expectedLoss - original.expectedLoss
 
 /** Pictures with what the original model says about them. */
 export interface EvaluationSet {
@@ -21,6 +29,8 @@ export interface EvaluationSet {
   /** what the original says at the card's own input size, with which agreement is meant */
   readonly references: readonly Reference[]
   readonly labelled: boolean
+  /** what a variant is expected to lose on a picture, where labels and the task tell */
+  readonly expectedLoss?: ReturnType<NonNullable<Task['expectedLoss']>>
 }
 
 /** Outputs of the original, and where it saw the picture. */
@@ -37,18 +47,26 @@ const LEAST_PICTURES = 16
 export async function openEvaluationSet(
   original: Uint8Array,
   items: readonly PreparedItem[],
+  card: ModelCard,
   labelled: boolean,
   atOwnSize?: readonly PreparedItem[],
 ): Promise<EvaluationSet> {
   const originals = await outputsOf(original, items)
   const own = atOwnSize ?? items
   const references = referencesOf(own === items ? originals : await outputsOf(original, own), own)
-  return withReferences({ items: items.slice(0, originals.length), originals, references, labelled }, references)
+  return withReferences({ items, originals, references, labelled }, references, card)
 }
 
 /** The set with what the original says at the card's own input size as that with which agreement is meant. */
-export function withReferences(set: EvaluationSet, references: readonly Reference[]): EvaluationSet {
-  return { ...set, items: set.items.slice(0, references.length), references }
+export function withReferences(
+  { items: all, originals, labelled }: EvaluationSet,
+  references: readonly Reference[],
+  card: ModelCard,
+): EvaluationSet {
+  const items = all.slice(0, Math.min(originals.length, references.length))
+  const known = items.map(({ truth }, i) => ({ original: references[i]!.outputs, truth }))
+  const expectedLoss = labelled ? taskFor(card).expectedLoss?.(known, card) : undefined
+  return { items, originals, references, labelled, expectedLoss }
 }
 
 /** @param outputs of the original, of as many of the items as there are */
@@ -91,11 +109,12 @@ export async function evaluateBy(
 ): Promise<Evaluation> {
   const task = taskFor(card)
   const samples: Evaluated[] = []
-  let divergence = 0
+  let [divergence, expectedLoss] = [0, 0]
   for (const [index, { prepared, truth }] of set.items.entries()) {
     const outputs = await outputsOf(index)
     divergence += task.divergence(set.originals[index]!, outputs, card)
     const { outputs: original, placement: originalPlacement } = set.references[index]!
+    expectedLoss += set.expectedLoss?.(original, outputs) ?? 0
     samples.push({ prepared, outputs, original, originalPlacement, truth })
   }
   const fidelity = task.fidelity(samples, card)
@@ -103,6 +122,7 @@ export async function evaluateBy(
     quality: set.labelled ? task.quality(samples, card) : fidelity,
     fidelity,
     divergence: divergence / Math.max(samples.length, 1),
+    expectedLoss: set.expectedLoss && expectedLoss / Math.max(samples.length, 1),
     pictures: samples.length,
   }
 }

@@ -212,7 +212,7 @@ async function openJudge(
   original: Uint8Array,
   heldOut: readonly PreparedItem[],
 ): Promise<(models: readonly Model[]) => Promise<PolishFigures>> {
-  const set = await openEvaluationSet(original, heldOut, false)
+  const set = await openEvaluationSet(original, heldOut, manifest.card, false)
   return async (models) => {
     const whole = writeModel(compose([...models], endsOf(manifest)))
     const { divergence, fidelity } = await evaluate(whole, set, manifest.card)

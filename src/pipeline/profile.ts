@@ -11,7 +11,7 @@ import type { Manifest, ManifestBlock, ManifestDescendant } from '../zoo/index.t
 import type { Drawable } from './combinations.ts'
 import type { CrewPart } from './crew-messages.ts'
 import { dominated } from './dominance.ts'
-import type { Evaluation } from './evaluate.ts'
+import { type Evaluation, lossOf } from './evaluate.ts'
 import { type BuildState, noteSkipped } from './make.ts'
 
 /** What the descendants of a model cost and lose at one input size, by `block/descendant`. */
@@ -125,7 +125,7 @@ export function lossesOf(
           block: block.id,
           descendant,
           size,
-          qualityLoss: original.quality.value - evaluation.quality.value,
+          qualityLoss: lossOf(evaluation, original),
           divergence: evaluation.divergence,
           outputError: outputErrors.get(key) ?? 0,
           pictures: evaluation.pictures,

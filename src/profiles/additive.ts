@@ -96,13 +96,13 @@ function bestLambda(parts: Parts, wholes: Wholes): number {
 }
 
 /** Relative errors of wholes under fits that have not seen them: each of `folds` parts under a fit to the others. */
-function unseen(parts: Parts, wholes: Wholes, lambda: number, folds: number): { predicted: number; error: number }[] {
-  const errors: { predicted: number; error: number }[] = []
+function unseen(parts: Parts, wholes: Wholes, lambda: number, folds: number): { at: number; error: number }[] {
+  const errors: { at: number; error: number }[] = []
   for (let fold = 0; fold < folds; fold++) {
     const others = wholes.others.filter((_, i) => i % folds !== fold)
     const { costs } = fitCosts(parts, { ...wholes, others }, lambda)
     for (let i = fold; i < wholes.others.length; i += folds) {
-      errors.push({ predicted: 1, error: relativeError(costs, wholes.others[i]!) })
+      errors.push({ at: 1, error: relativeError(costs, wholes.others[i]!) })
     }
   }
   return errors

@@ -31,6 +31,8 @@ export interface DescendantProfile {
 export interface MeasuredCombination {
   readonly choices: Choices
   readonly quality?: number | undefined
+  /** quality lost against all originals at this input size, where that is known better than by `quality` */
+  readonly loss?: number | undefined
   /** of its outputs from those of the original; without `quality` it may be measured on a part of the pictures */
   readonly divergence?: number | undefined
   /** share of pictures on which it agrees with the original; used with `pictures` */
@@ -46,9 +48,10 @@ export interface PredictorInput {
   readonly fittedOriginalQuality?: number | undefined
   /**
    * How many pictures `combinations` were measured on, and how many others the prediction is for. Give it where quality is a
-   * share of pictures (top-1): two samples differ by chance, and the interval then allows for that.
+   * share of pictures (top-1): two samples differ by chance, and the interval then allows for that. Without `fitted` losses are
+   * expected ones, in which chance has hardly a part.
    */
-  readonly pictures?: { readonly fitted: number; readonly wanted: number } | undefined
+  readonly pictures?: { readonly fitted?: number | undefined; readonly wanted: number } | undefined
   readonly descendants: readonly DescendantProfile[]
   /** those with descendants that are not among the above are left out */
   readonly combinations: readonly MeasuredCombination[]
@@ -92,8 +95,8 @@ export function fitPredictor(input: PredictorInput): Predictor {
     descendants.flatMap(({ divergence, qualityLoss }, choice) =>
       qualityLoss === undefined || divergence <= 0 ? [] : [{ choice, loss: qualityLoss }],
     ),
-    measured.flatMap(({ choices, quality, divergence: whole }) =>
-      quality === undefined ? [] : [{ choices, loss: reference - quality, divergence: whole }],
+    measured.flatMap(({ choices, quality, loss, divergence: whole }) =>
+      quality === undefined ? [] : [{ choices, loss: loss ?? reference - quality, divergence: whole }],
     ),
     measured.flatMap(({ choices, quality, divergence: whole }) =>
       quality === undefined && whole !== undefined ? [{ choices, divergence: whole }] : [],
@@ -132,7 +135,7 @@ export function fitPredictor(input: PredictorInput): Predictor {
       const total = divergence(choices)
       const loss = quality.curve.loss(total)
       const value = originalQuality - loss
-      const half = total === 0 ? 0 : Math.hypot(quality.half(loss), chance(total))
+      const half = total === 0 ? 0 : Math.hypot(quality.half(total), chance(total))
       return { value, low: value - half, high: value + half }
     },
     latency: (choices) => latency.total(encode.strict(choices)),
@@ -145,11 +148,10 @@ const sumOf = (values: readonly number[], choices: readonly number[]): number =>
 
 /** Of ten samples nine are within so many standard deviations. */
 const NINE_OF_TEN = 1.645
-/**
- * Of the pictures on which the answer changes, four of five turn right or wrong; and about half of that chance is common to
- * combinations that share descendants, which is the half that their errors on one sample do not show.
- */
-const SHARED_FLIPS = 0.8 * 0.5
+/** Of the pictures on which the answer changes, four of five turn right or wrong. */
+const FLIPS = 0.8
+/** About half of that chance is common to combinations that share descendants, the half that errors on one sample do not show. */
+const SHARED = 0.5
 
 /**
  * How far apart a loss is on two samples of pictures by chance: it is a mean over the pictures on which the answers of
@@ -162,10 +164,11 @@ function samplingError(
 ): (divergence: number) => number {
   if (!pictures) return () => 0
   const measured = disagreements.length >= 4 ? fitCurve(disagreements, 3) : undefined
-  const perPicture = 1 / pictures.fitted + 1 / pictures.wanted
+  const { fitted, wanted } = pictures
+  const perPicture = FLIPS * (fitted === undefined ? 1 / wanted : SHARED * (1 / fitted + 1 / wanted))
   return (divergence) => {
     const share = Math.min(1, measured ? measured.loss(divergence) : 0.02 + 2 * curve.loss(divergence))
-    return NINE_OF_TEN * Math.sqrt(SHARED_FLIPS * share * perPicture)
+    return NINE_OF_TEN * Math.sqrt(share * perPicture)
   }
 }
 

@@ -1,6 +1,6 @@
 import { type Curve, chained, fitCurve, type Point } from './curve.ts'
 import { fitGrowth, growthStiffness } from './growth.ts'
-import { conformal, type HalfWidth } from './interval.ts'
+import { conformal, type HalfWidth, type UnseenError } from './interval.ts'
 import { mean } from './statistics.ts'
 import { best, type CurvedSum, correctParts, STIFF, sumOf, unseen } from './sums.ts'
 
@@ -22,6 +22,7 @@ export interface QualityLoss {
   readonly curve: Curve
   /** divergence of each choice, corrected by what wholes with it lost */
   readonly divergences: readonly number[]
+  /** half the width of the interval around the loss of a whole, by the sum of its divergences */
   readonly half: HalfWidth
 }
 
@@ -67,13 +68,19 @@ export function fitQualityLoss(
   const known: Known = { divergences, singles, glances }
   const stiffness = chooseStiffness(known, wholes)
   const fit = fitBoth(known, wholes, stiffness)
-  const errors = unseen(wholes, Math.min(wholes.length, MOST_FOLDS), (others) => fitBoth(known, others, stiffness)).map(
-    ({ whole, predicted }) => ({ predicted, error: whole.loss - predicted }),
-  )
+  // A whole errs by how far its divergence is off, in proportion, and by what that costs where it stands on the curve.
+  const sizeAt = ({ curve }: Pick<CurvedSum, 'curve'>, sum: number): number => curve.slope(sum) * sum
+  const errors: UnseenError[] = unseen(wholes, Math.min(wholes.length, MOST_FOLDS), (others) =>
+    fitBoth(known, others, stiffness),
+  ).map(({ whole, predicted, fit: other }) => ({
+    at: sizeAt(other, sumOf(other.parts, whole.choices)),
+    error: whole.loss - predicted,
+  }))
   if (wholes.length === 0) {
     for (const { choice, loss } of singles) {
-      const predicted = fit.curve.loss(divergences[choice]!)
-      errors.push({ predicted, error: 2 * (loss - predicted) }) // wholes stray further than single descendants
+      const alone = divergences[choice]!
+      const error = 2 * (loss - fit.curve.loss(alone)) // wholes stray further than single descendants
+      errors.push({ at: sizeAt(fit, alone), error })
     }
   }
   const range = Math.max(
@@ -81,7 +88,8 @@ export function fitQualityLoss(
     ...wholes.map(({ loss }) => Math.abs(loss)),
     ...singles.map(({ loss }) => Math.abs(loss)),
   )
-  return { curve: fit.curve, divergences: fit.parts, half: conformal(errors, 0.03 * range) }
+  const half = conformal(errors, 0.03 * range)
+  return { curve: fit.curve, divergences: fit.parts, half: (sum) => half(sizeAt(fit, sum)) }
 }
 
 interface Known {

@@ -45,7 +45,7 @@ export interface Loss {
   readonly block: BlockId
   readonly descendant: DescendantId
   readonly size: Size
-  /** quality of the original minus quality with this descendant */
+  /** quality lost against the original: as expected by how sure that is of its answers, else as counted */
   readonly qualityLoss: number
   /** the task's divergence of the model's outputs, about additive over blocks */
   readonly divergence: number
@@ -62,6 +62,8 @@ export interface CombinationFigures {
   readonly qualityLow?: number | undefined
   readonly qualityHigh?: number | undefined
   readonly fidelity?: number | undefined
+  /** quality lost against the original at the model's own input size, by how sure that is of its answers */
+  readonly expectedLoss?: number | undefined
   readonly divergence?: number | undefined
   readonly latencyMs?: number | undefined
   readonly memoryBytes?: number | undefined

@@ -266,4 +266,20 @@ CREATE VIEW v_decisions AS
     (SELECT group_concat(name || '=' || value, ' ') FROM readings r WHERE r.decision = d.decision) AS readings
   FROM decisions d ORDER BY d.decision;
 `,
+  `
+-- quality lost against the original at the model's own input size, as expected by how sure that is of its answers
+ALTER TABLE combinations ADD COLUMN expected_loss REAL;
+
+DROP VIEW v_combinations;
+CREATE VIEW v_combinations AS
+  SELECT c.combination, c.model, c.split, c.why, c.input_height, c.input_width, c.metric,
+    c.predicted_quality, c.measured_quality, c.predicted_quality_low, c.predicted_quality_high, c.measured_fidelity,
+    c.expected_loss, c.predicted_divergence, c.measured_divergence,
+    c.predicted_latency_ms, c.measured_latency_ms, c.predicted_memory_bytes, c.measured_memory_bytes,
+    (SELECT group_concat(block || ':' || descendant, ' ') FROM
+      (SELECT h.block, h.descendant FROM combination_choices h JOIN blocks b USING (model, block)
+        WHERE h.combination = c.combination ORDER BY b.position)) AS choices,
+    c.pictures, c.measured_at, c.device
+  FROM combinations c ORDER BY c.combination;
+`,
 ]

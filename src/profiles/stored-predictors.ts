@@ -49,19 +49,22 @@ export function predictors(store: ProfileStore, manifest: Manifest, device: stri
     const combinations = store.combinations({ model, device, size })
     const fitted = originalOf(manifest, combinations, 'refit') ?? base
     const promised = originalOf(manifest, combinations, 'report') ?? fitted
+    // What originals at this size are expected to lose against those at the own size.
+    const [expected, lost] = [fitted?.measured.expectedLoss, promised?.measured.expectedLoss]
     const predictor = fitPredictor({
-      originalQuality: promised?.measured.quality ?? 1,
+      originalQuality: near && lost !== undefined ? near.originalQuality - lost : (promised?.measured.quality ?? 1),
       fittedOriginalQuality: fitted?.measured.quality,
       // The chance of which pictures were taken is known where quality is a share of them.
       ...(promised && fitted && promised.metric.startsWith('top1')
-        ? { pictures: { fitted: fitted.pictures, wanted: promised.pictures } }
+        ? { pictures: { fitted: expected === undefined ? fitted.pictures : undefined, wanted: promised.pictures } }
         : {}),
       descendants,
       combinations: combinations
         .filter(({ split }) => split === 'refit')
-        .map(({ choices, measured: { quality, divergence, fidelity, latencyMs, memoryBytes } }) => ({
+        .map(({ choices, measured: { quality, expectedLoss, divergence, fidelity, latencyMs, memoryBytes } }) => ({
           choices,
           quality,
+          loss: expectedLoss === undefined || expected === undefined ? undefined : expectedLoss - expected,
           divergence,
           fidelity,
           latencyMs,

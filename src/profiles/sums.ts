@@ -67,15 +67,15 @@ export function unseen<Whole extends { readonly choices: readonly number[] }>(
   wholes: readonly Whole[],
   folds: number,
   fitTo: (others: readonly Whole[], fold: number) => CurvedSum,
-): { readonly whole: Whole; readonly predicted: number }[] {
-  const predictions: { whole: Whole; predicted: number }[] = []
+): { readonly whole: Whole; readonly predicted: number; readonly fit: CurvedSum }[] {
+  const predictions: { whole: Whole; predicted: number; fit: CurvedSum }[] = []
   for (let fold = 0; fold < folds; fold++) {
     const fit = fitTo(
       wholes.filter((_, i) => i % folds !== fold),
       fold,
     )
     for (let i = fold; i < wholes.length; i += folds) {
-      predictions.push({ whole: wholes[i]!, predicted: wholeOf(fit, wholes[i]!.choices) })
+      predictions.push({ whole: wholes[i]!, predicted: wholeOf(fit, wholes[i]!.choices), fit })
     }
   }
   return predictions

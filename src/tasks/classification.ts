@@ -1,9 +1,13 @@
 import { labelOf, type ModelCard } from './card.ts'
+import { expectedLossOf, temperatureOf } from './certainty.ts'
 import { argmax, divergenceOf, greatest, mean, softmax } from './numbers.ts'
 import { outputOf, preparePicture } from './prepare.ts'
 import type { Evaluated, Quality, Task, Tensors } from './task.ts'
 
 const SHOWN = 5
+/** Shares are the outputs of a softmax in 32-bit floats. */
+const ROUNDING = 1e-3
+const LEAST_SHARE = 1e-7
 
 /** What a picture shows: one label of many. Quality is top-1; fidelity the share of pictures with the same top-1. */
 export const classification: Task = {
@@ -35,6 +39,16 @@ export const classification: Task = {
     metric: 'top1-agreement',
     value: mean(samples.map((each) => (best(each.outputs, card) === best(each.original, card) ? 1 : 0))),
   }),
+
+  expectedLoss(labelled, card) {
+    const known = labelled.flatMap(({ original, truth }) => {
+      const logits = logitsOf(original, card)
+      return logits && truth?.kind === 'class' ? [{ logits, index: truth.index }] : []
+    })
+    if (known.length < labelled.length) return undefined
+    const temperature = temperatureOf(known)
+    return (original, variant) => expectedLossOf(logitsOf(original, card)!, scoresOf(variant, card), temperature)
+  },
 }
 
 const scoresOf = (outputs: Tensors, card: ModelCard): Float32Array =>
@@ -46,6 +60,14 @@ const best = (outputs: Tensors, card: ModelCard): number => argmax(scoresOf(outp
 function probabilities(outputs: Tensors, card: ModelCard): ArrayLike<number> {
   const scores = scoresOf(outputs, card)
   return card.output.decoder === 'softmax' ? softmax(scores) : scores
+}
+
+/** What the softmax is taken of; undefined where scores are no shares. */
+function logitsOf(outputs: Tensors, card: ModelCard): ArrayLike<number> | undefined {
+  const scores = scoresOf(outputs, card)
+  if (card.output.decoder === 'softmax') return scores
+  if (!scores.every((score) => score >= 0 && score <= 1 + ROUNDING)) return undefined
+  return scores.map((score) => Math.log(Math.max(score, LEAST_SHARE)))
 }
 
 /** 0 when the true class is the first answer. Of equal scores the first wins, as in `answer`. */

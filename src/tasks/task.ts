@@ -95,6 +95,16 @@ export interface Task {
   quality(samples: readonly Evaluated[], card: ModelCard): Quality
   /** Agreement with the original model, without labels. 1 (or a high cap in dB) when equal. */
   fidelity(samples: readonly Evaluated[], card: ModelCard): Quality
+  /**
+   * For tasks whose quality counts right answers: what a variant is expected to lose of it on a picture, by how sure the original
+   * is of its answers. Undefined where the original's outputs do not say how sure it is.
+   *
+   * @param labelled pictures that set the original's certainty right
+   */
+  expectedLoss?(
+    labelled: readonly Pick<Evaluated, 'original' | 'truth'>[],
+    card: ModelCard,
+  ): ((original: Tensors, variant: Tensors) => number) | undefined
   /** For tasks whose data is made from the picture: the picture to feed and its truth (super-resolution scales down). */
   derive?(picture: Picture, card: ModelCard): { readonly picture: Picture; readonly truth: Truth }
   /** For tasks that answer a large picture in parts: the runs it takes, and their outputs as one answer. */

@@ -82,7 +82,7 @@ describe('a build of a bare file with unlabelled pictures', () => {
     // The uncut model and the originals put together again answer alike.
     const dataset = await openDataset(images, report.manifest.card)
     const items = await prepareItems(dataset.items, report.manifest.card, undefined, () => {})
-    const set = await openEvaluationSet(await zoo.load(modelId('tiny'), manifest.original), items, false)
+    const set = await openEvaluationSet(await zoo.load(modelId('tiny'), manifest.original), items, manifest.card, false)
     const again = await evaluate(await fuseToBytes(zoo, manifest, originalChoices(manifest)), set, manifest.card)
     expect(again.quality.value).toBe(1)
     expect(again.divergence).toBeLessThan(1e-9)

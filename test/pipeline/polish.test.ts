@@ -57,6 +57,7 @@ async function divergence(model: Uint8Array): Promise<number> {
   const set = await openEvaluationSet(
     await zoo.load(manifest.model, manifest.original),
     await prepareItems(unseen, manifest.card, undefined, () => {}),
+    manifest.card,
     false,
   )
   return (await evaluate(model, set, manifest.card)).divergence

@@ -39,7 +39,7 @@ test('a descendant that stands in alone is judged as the whole model with it in 
   expect(blocks.some(({ inputs }) => inputs.length > 1)).toBe(true)
   const task = taskFor(card)
   const items = Array.from({ length: 12 }, (_, i) => ({ prepared: task.prepare(tinyPicture(i), card) }))
-  const set = await openEvaluationSet(prepared.bytes, items, false)
+  const set = await openEvaluationSet(prepared.bytes, items, card, false)
   const weighted = [...blocks.entries()].filter(([, { model }]) => model.graph.initializers.size > 0)
   expect(weighted.length).toBeGreaterThan(4)
   for (const [at, block] of weighted) {

@@ -50,7 +50,7 @@ export const combination = (model: ModelId, choices: Choices, quality = 0.7): Co
   metric: 'top1',
   choices,
   predicted: { quality: 0.69, qualityLow: 0.66, qualityHigh: 0.72, latencyMs: 2 },
-  measured: { quality, latencyMs: 2.1, memoryBytes: 5000 },
+  measured: { quality, expectedLoss: 0.02, latencyMs: 2.1, memoryBytes: 5000 },
   pictures: 500,
   why: 'random',
   measuredAt: Date.UTC(2026, 0, 2),

@@ -22,6 +22,7 @@ it('predictions are fitted on refit pictures and promise quality on report pictu
     ...combination(sample, choices, quality),
     split,
     why: choices === originals ? 'original' : 'random',
+    measured: { quality, latencyMs: 2.1, memoryBytes: 5000 },
   })
   store.saveCombinations([on('refit', originals, 0.8), on('refit', pruned, 0.77)])
   const [before] = predictors(store, manifest, device.key)
@@ -36,6 +37,45 @@ it('predictions are fitted on refit pictures and promise quality on report pictu
   expect(low).toBeLessThan(value)
   expect(high).toBeGreaterThan(value)
   expect(predictor.latency(pruned).value).toBeLessThan(predictor.latency(originals).value)
+  store.close()
+})
+
+it('what is expected to be lost counts more than what was counted, at each input size against the original at the own one', async () => {
+  const folder = await temporaryFolder()
+  const sizes: readonly Size[] = [[8, 8], [6, 6]] // biome-ignore format: a size each
+  const manifest = { ...(await buildSample(openZoo(join(folder, 'zoo')))), sizes }
+  const store = openProfiles(join(folder, 'profiles.db'))
+  store.saveModel(manifest)
+  store.saveDevice(device)
+  const originals = choicesOf('original', 'original')
+  const pruned = choicesOf('prune50', 'prune50')
+  for (const [i, size] of sizes.entries()) {
+    for (const block of [0, 1]) {
+      store.saveMeasurements(['original', 'prune50'].map((id) => ({ ...measurement(sample, block, id, 1), size })))
+      store.saveLosses([{ ...loss(sample, block, 'prune50'), size }])
+    }
+    const row = (split: 'refit' | 'report', choices: typeof pruned, quality: number, expectedLoss: number) => ({
+      ...combination(sample, choices, quality),
+      size,
+      split,
+      measured: { quality, expectedLoss, fidelity: 1 - expectedLoss },
+    })
+    // by chance the pruned whole has as many right as the original, and the smaller size more than the own one
+    const [whole, smaller] = [0.04, 0.03 * i]
+    store.saveCombinations([
+      row('refit', originals, 0.8, smaller),
+      row('refit', pruned, 0.8, smaller + whole),
+      row('report', originals, 0.7 + smaller, smaller),
+    ])
+  }
+  const [own, small] = predictors(store, manifest, device.key).map(({ predictor }) => predictor)
+  expect(own!.quality(originals).value).toBe(0.7)
+  expect(small!.quality(originals).value).toBeCloseTo(0.67, 10)
+  for (const predictor of [own!, small!]) {
+    const lost = predictor.originalQuality - predictor.quality(pruned).value
+    expect(lost).toBeGreaterThan(0.025)
+    expect(lost).toBeLessThan(0.05)
+  }
   store.close()
 })
 
