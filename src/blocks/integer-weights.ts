@@ -26,6 +26,7 @@ export const integerSums = (features: string, architecture = process.arch): Inte
   architecture !== 'x64' || /vnni/.test(features) ? 'exact' : 'pairs'
 
 const LIMIT = 127
+const LIMITS = { low: -LIMIT, high: LIMIT }
 /** With inputs up to 255: 255 · 128 = 32,640 is the most that fits 16 bits. */
 const PAIR_LIMIT = 128
 /** Steps between the least scale that a channel could have and the one at which nothing has to be clipped. */
@@ -44,14 +45,14 @@ export interface Compensation {
   readonly powers: Float64Array
 }
 
-/** Weight of staying near each weight by itself, as a share of the mean diagonal of the moments. */
 const RIDGE = 0.01
 
 /**
  * @param gram second moments of the centred columns of a layer's input, `[n, n]`
+ * @param ridge weight of staying near each weight by itself, as a share of the mean diagonal of the moments
  * @returns undefined where they tell nothing
  */
-export function compensationFor(gram: ArrayLike<number>, n: number): Compensation | undefined {
+export function compensationFor(gram: ArrayLike<number>, n: number, ridge = RIDGE): Compensation | undefined {
   const order = Int32Array.from({ length: n }, (_, column) => column)
   order.sort((a, b) => gram[b * n + b]! - gram[a * n + a]! || a - b)
   // The first to be rounded last, because the factor takes what comes after into account.
@@ -59,7 +60,7 @@ export function compensationFor(gram: ArrayLike<number>, n: number): Compensatio
   for (let i = 0; i < n; i++) {
     for (let j = 0; j < n; j++) turned[i * n + j] = gram[order[n - 1 - i]! * n + order[n - 1 - j]!]!
   }
-  const lower = cholesky(withRidge(turned, n, RIDGE), n)
+  const lower = cholesky(withRidge(turned, n, ridge), n)
   if (!lower) return undefined
   const factors = new Float64Array(n * n)
   const powers = new Float64Array(n)
@@ -98,7 +99,9 @@ export function integerWeights(
     // An all-zero channel still needs a scale, and a tiny one would overflow the 32-bit bias.
     const least = Math.max(most, largest * 1e-4, 1e-8) / LIMIT
     const { scale, rounded } = bestRounding(candidateScales(row, pairs, least), (candidate) =>
-      compensation ? roundInTurn(row, partners!, candidate, compensation) : roundEach(row, pairs, candidate),
+      compensation
+        ? roundInTurn(row, partners, new Float64Array(row.length).fill(candidate), LIMITS, compensation)
+        : roundEach(row, pairs, candidate),
     )
     scales[c] = scale
     places.forEach((place, i) => {
@@ -151,12 +154,16 @@ function roundEach(row: Float32Array, pairs: readonly Pair[], scale: number): Ro
 /**
  * One weight after the other, each to the number that is nearest to what makes up for the errors before it.
  *
+ * @param partners places whose products are added in 16 bits, see `partnersOf`
+ * @param scales of each weight
+ * @param limits the least and the greatest number that can be stored
  * @see Frantar et al., OPTQ, arXiv 2210.17323; Chee et al., QuIP, arXiv 2307.13304, §3 (the form with a Cholesky factor)
  */
-function roundInTurn(
+export function roundInTurn(
   row: Float32Array,
-  partners: Int32Array,
-  scale: number,
+  partners: Int32Array | undefined,
+  scales: Float64Array,
+  limits: { readonly low: number; readonly high: number },
   { order, factors, powers }: Compensation,
 ): Rounding {
   const n = order.length
@@ -168,9 +175,10 @@ function roundInTurn(
     const c = order[p]!
     let missing = 0
     for (let q = 0, at = p * n; q < p; q++, at++) missing += factors[at]! * errors[q]!
+    const scale = scales[c]!
     let wanted = (row[c]! + missing) / scale
-    let [low, high] = [-LIMIT, LIMIT]
-    for (let side = 2 * c; side < 2 * c + 2; side++) {
+    let { low, high } = limits
+    for (let side = 2 * c; partners && side < 2 * c + 2; side++) {
       const partner = partners[side]!
       if (partner < 0) continue
       if (isRounded[partner]) {
@@ -179,7 +187,7 @@ function roundInTurn(
         else low = Math.max(low, -PAIR_LIMIT - taken)
       } else {
         // What both want and cannot have together is shared between them.
-        const other = row[partner]! / scale
+        const other = row[partner]! / scales[partner]!
         const excess = Math.abs(wanted + other) - PAIR_LIMIT
         if (wanted * other > 0 && excess > 0) wanted -= Math.sign(wanted) * Math.min(excess / 2, Math.abs(wanted))
       }

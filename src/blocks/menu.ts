@@ -2,6 +2,7 @@ import { macs, weightBytes } from '../onnx/index.ts'
 import { elementCount } from '../tensor/index.ts'
 import type { Block, Descendant, Samples } from './block.ts'
 import { branchesOf } from './branches.ts'
+import { hasHead, inFourBits } from './descendants/four-bit.ts'
 import { mannerIn, quantise } from './descendants/int8.ts'
 import { L1_LEVELS, pruneByL1 } from './descendants/l1.ts'
 import { analyseRanks, lowRank, RANK_LEVELS, ranksOf } from './descendants/low-rank.ts'
@@ -90,10 +91,27 @@ export async function* makeDescendants(
     return made
   }
 
-  if (wants('int8') && open('int8')) {
+  const mayHaveFourBits = hasHead(block.model)
+  const fourBitsOpen = (id: string) =>
+    mayHaveFourBits && open(`${id}-w4`) && (open(id) || known.get(id)?.offer !== undefined)
+  const integersOpen = (id: string) => open(id) || fourBitsOpen(id)
+  /** What was made in integers and, where a head holds much of it, the same with the head's weights in 4 bits. */
+  async function* integerForms(made: Descendant): AsyncGenerator<Made> {
+    if (open(made.id)) {
+      const own = await judged(block, made, true, samples, offered)
+      yield own
+      if (own.kind === 'dropped') return
+    }
+    if (!fourBitsOpen(made.id)) return
+    const smaller = await inFourBits(made, samples, algebra)
+    if (smaller) yield await judged(block, smaller, false, samples, offered)
+    else yield { kind: 'dropped', id: `${made.id}-w4`, why: 'its head holds too little of its weights' }
+  }
+
+  if (wants('int8') && integersOpen('int8')) {
     if (timeLeft()) {
       const made = await inIntegers({ model: block.model, parameters: {} })
-      if (made) yield await judged(block, made, true, samples, offered)
+      if (made) yield* integerForms(made)
       else yield { kind: 'dropped', id: 'int8', why: 'it has no layer that can be quantised' }
     } else yield late('int8')
   }
@@ -103,7 +121,7 @@ export async function* makeDescendants(
       yield late(family.recipes[0])
       continue
     }
-    const isOpen = (id: string) => open(id) || open(`${id}-int8`)
+    const isOpen = (id: string) => open(id) || integersOpen(`${id}-int8`)
     const structures = await family.of(block, samples, algebra, isOpen, known)
     if (typeof structures === 'string') {
       if (open(family.recipes[0])) yield { kind: 'dropped', id: family.recipes[0], why: structures }
@@ -113,7 +131,7 @@ export async function* makeDescendants(
     for (const { id, float, int8, make } of structures) {
       const wanted = [
         { id, is: wants(float) && open(id) },
-        { id: `${id}-int8`, is: int8 !== undefined && wants(int8) && open(`${id}-int8`) },
+        { id: `${id}-int8`, is: int8 !== undefined && wants(int8) && integersOpen(`${id}-int8`) },
       ] as const
       const isKnownToBeGood = wanted.some((each) => known.get(each.id)?.offer)
       if (!wanted.some(({ is }) => is)) {
@@ -138,8 +156,10 @@ export async function* makeDescendants(
       yield* forms
       const integers = wanted[1].is ? await inIntegers(made) : undefined
       if (integers) {
-        forms.push(await judged(block, integers, true, samples, offered))
-        yield forms.at(-1)!
+        for await (const form of integerForms(integers)) {
+          forms.push(form)
+          yield form
+        }
       }
       beaten = family.oneByOne === true && !isKnownToBeGood && forms.every(({ kind }) => kind === 'dropped')
     }

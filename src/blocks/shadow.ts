@@ -1,10 +1,11 @@
-import { type Graph, isOp, type Model, type Node, node } from '../onnx/index.ts'
+import { type Graph, int, isOp, type Model, type Node, node } from '../onnx/index.ts'
 import { floats, isFloat, type Tensor } from '../tensor/index.ts'
+import { fourBitsOf } from './four-bit-weights.ts'
 import { dequantised, outputAxis, readLayer, writeLayer } from './layer-weights.ts'
 
 /**
  * The same network in float, for training: 8-bit weights as the numbers that they stand for, and in the place of rounding the
- * limits of what 8 bits can hold. Names of values stay.
+ * limits of what 8 bits can hold. Names of values stay. Weights in 4 bits are no parameters: they stay as they are.
  */
 export function shadowOf(model: Model): Model {
   const { graph } = model
@@ -20,6 +21,13 @@ export function shadowOf(model: Model): Model {
       if (!value) return [each]
       initializers.set(output, value)
       return []
+    }
+    if (each.op === 'MatMulNBits') {
+      const weights = fourBitsOf(graph, each)
+      if (!weights) return [each]
+      initializers.set(`${output}/weights`, weights)
+      const inputs = [input, `${output}/weights`, each.inputs[5] ?? ''].filter((name) => name !== '')
+      return [{ ...node('Gemm', inputs, [output], { transB: int(1) }), name: each.name }]
     }
     if (!isOp(each, 'QuantizeLinear')) return [each]
     const limits = limitsOf(graph, scaleName, zeroName)

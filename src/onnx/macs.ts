@@ -1,5 +1,5 @@
 import { byteLength, elementCount } from '../tensor/index.ts'
-import type { Graph, Model, Node } from './graph.ts'
+import { type Graph, intAttribute, type Model, type Node } from './graph.ts'
 
 type Shapes = ReadonlyMap<string, readonly number[]>
 
@@ -27,16 +27,24 @@ export function macsByNode(model: Model, nominal: Shapes): ReadonlyMap<string, n
 export const weightBytes = (model: Model): number =>
   [...model.graph.initializers.values()].reduce((sum, value) => sum + byteLength(value), 0)
 
-/** Shapes of values; weights that are stored quantised have the shape of what DequantizeLinear reads. */
+/**
+ * Shapes of values. Weights that are stored quantised have the shape of what DequantizeLinear reads; a value that is rounded to a
+ * border value, which keeps its name, has the shape of that.
+ */
 function shapes(graph: Graph, nominal: Shapes): (value: string | undefined) => readonly number[] | undefined {
   const dequantised = new Map<string, string>()
+  const rounded = new Map<string, string>()
   for (const { op, inputs, outputs } of graph.nodes) {
-    if (op === 'DequantizeLinear' && graph.initializers.has(inputs[0]!)) dequantised.set(outputs[0]!, inputs[0]!)
+    if (op === 'QuantizeLinear') rounded.set(outputs[0]!, inputs[0]!)
+    if (op !== 'DequantizeLinear') continue
+    const raw = rounded.get(inputs[0]!)
+    if (raw !== undefined) rounded.set(raw, outputs[0]!)
+    if (graph.initializers.has(inputs[0]!)) dequantised.set(outputs[0]!, inputs[0]!)
   }
   return (value) => {
     if (value === undefined) return undefined
     const stored = graph.initializers.get(value) ?? graph.initializers.get(dequantised.get(value) ?? '')
-    return stored?.dims ?? nominal.get(value)
+    return stored?.dims ?? nominal.get(value) ?? nominal.get(rounded.get(value) ?? '')
   }
 }
 
@@ -68,6 +76,10 @@ function macsOf(node: Node, shapeOf: (value: string | undefined) => readonly num
       if (!left || !right || !output) return 0
       if (right.length === 2) return elementCount(output.slice(0, -1)) * elementCount(right)
       return elementCount(output) * (left[left.length - 1] ?? 1)
+    }
+    case 'MatMulNBits': {
+      const [outputs, inputs] = [intAttribute(node, 'N', 0), intAttribute(node, 'K', 0)]
+      return outputs * inputs * ((output && elementCount(output) / outputs) || 1)
     }
     default:
       return 0
