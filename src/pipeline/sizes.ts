@@ -2,7 +2,7 @@ import type { Size } from '../profiles/index.ts'
 import { firstInput, type ModelCard, type TaskName } from '../tasks/index.ts'
 
 /** Shares of the card's input size that are tried as smaller variants; sides are rounded to what strides divide. */
-const SHARES = [6 / 7, 5 / 7] as const
+const SHARES = [6 / 7, 4 / 5, 5 / 7] as const
 const STRIDE = 32
 const LEAST_SIDE = 96
 /** Of these the answer is about the picture, at whatever size it was seen. */

@@ -10,7 +10,7 @@ const withoutInput = ({ input: _, ...rest }: Record<string, unknown>) => rest
 const detection = { task: 'detection', output: { decoder: 'boxes', boxes: 'b', scores: 's', unit: 'pixels' } }
 const segmentation = { task: 'segmentation', output: { decoder: 'argmax' } }
 
-test('two smaller sizes of what strides divide, the own one first', () => {
+test('two or three smaller sizes of what strides divide, the own one first', () => {
   expect(inputSizes(sized([224, 224]), true)).toEqual([
     [224, 224],
     [192, 192],
@@ -19,6 +19,7 @@ test('two smaller sizes of what strides divide, the own one first', () => {
   expect(inputSizes(sized([320, 320], detection), true)).toEqual([
     [320, 320],
     [288, 288],
+    [256, 256],
     [224, 224],
   ])
 })
