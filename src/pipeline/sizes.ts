@@ -12,11 +12,12 @@ const SCALABLE: readonly TaskName[] = ['classification', 'detection', 'face-dete
  * The input sizes at which a model is profiled, the card's own first.
  *
  * Smaller ones are offered where the graph runs at them and the answer does not hang on the size: the tiles of
- * super-resolution are no smaller picture, and what a generic model says is not known.
+ * super-resolution are no smaller picture, the priors of SSD belong to one size, and what a generic model says is not known.
  */
 export function inputSizes(card: ModelCard, freeSize: boolean): readonly Size[] {
   const { size, resize } = firstInput(card)
-  if (!freeSize || !SCALABLE.includes(card.task) || resize === 'none' || Array.isArray(card.input)) return [size]
+  const isScalable = SCALABLE.includes(card.task) && card.output.decoder !== 'ssd'
+  if (!freeSize || !isScalable || resize === 'none' || Array.isArray(card.input)) return [size]
   const smaller = SHARES.map((share): Size => [side(size[0], share), side(size[1], share)])
   const known = new Set([size.join()])
   return [

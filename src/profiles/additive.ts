@@ -1,4 +1,4 @@
-import { conformal } from './interval.ts'
+import { conformal, type UnseenError } from './interval.ts'
 import { ridge } from './ridge.ts'
 import { mean, median } from './statistics.ts'
 
@@ -96,8 +96,8 @@ function bestLambda(parts: Parts, wholes: Wholes): number {
 }
 
 /** Relative errors of wholes under fits that have not seen them: each of `folds` parts under a fit to the others. */
-function unseen(parts: Parts, wholes: Wholes, lambda: number, folds: number): { at: number; error: number }[] {
-  const errors: { at: number; error: number }[] = []
+function unseen(parts: Parts, wholes: Wholes, lambda: number, folds: number): UnseenError[] {
+  const errors: UnseenError[] = []
   for (let fold = 0; fold < folds; fold++) {
     const others = wholes.others.filter((_, i) => i % folds !== fold)
     const { costs } = fitCosts(parts, { ...wholes, others }, lambda)

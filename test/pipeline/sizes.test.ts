@@ -36,5 +36,7 @@ test('one size where the graph, the picture or the answer hangs on it', () => {
   expect(inputSizes(sized([224, 224]), false)).toEqual([[224, 224]])
   expect(inputSizes(sized([224, 224], { input: { resize: 'none' } }), true)).toEqual([[224, 224]])
   expect(inputSizes(sized([32, 32]), true)).toEqual([[32, 32]])
+  const ssd = { decoder: 'ssd', boxes: 'b', scores: 's', priors: [{ grid: [2, 2], boxes: [[0.5, 0.5]] }] }
+  expect(inputSizes(sized([320, 320], { task: 'detection', output: ssd }), true)).toEqual([[320, 320]])
   expect(inputSizes(sized([224, 224], { task: 'generic', output: { decoder: 'none' } }), true)).toEqual([[224, 224]])
 })
