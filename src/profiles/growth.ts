@@ -54,7 +54,7 @@ function fitScaled(
 ): { readonly fit: CurvedSum; readonly scale: number } {
   const whole = measured.filter(({ part }) => !part)
   const part = measured.filter(({ part }) => part)
-  const fitLaw = (parts: readonly number[]): CurvedSum => ({ parts, curve: lawOf(parts, whole) })
+  const fitLaw = (parts: readonly number[]): CurvedSum => ({ parts, curve: lawOf(parts, whole, part) })
   let fit = fitLaw(alone)
   let scale = scaleOf(fit, part)
   if (stiffness === STIFF) return { fit, scale }
@@ -76,11 +76,41 @@ const scaleOf = (fit: CurvedSum, part: readonly MeasuredWhole[]): number => {
  * Straight between knots in logarithms, each the mean of neighbours: how much more or less wholes diverge than their parts
  * together, which is nothing at all where they diverge little, more where it is much, and less where nothing is left to lose.
  */
-function lawOf(parts: readonly number[], wholes: readonly MeasuredWhole[]): Curve {
-  const points = wholes
+function lawOf(parts: readonly number[], wholes: readonly MeasuredWhole[], glances: readonly MeasuredWhole[]): Curve {
+  const [seen, glanced] = [wholes, glances].map((measured) => logarithmsOf(parts, measured)) as [Point[], Point[]]
+  const knots = knotsOf([...seen, ...carriedOn(seen, glanced)])
+  return knots.length ? logarithmic(knots) : SAME
+}
+
+/** Logarithms of a sum of parts and of what the whole diverges. */
+interface Point {
+  readonly x: number
+  readonly y: number
+}
+
+const logarithmsOf = (parts: readonly number[], measured: readonly MeasuredWhole[]): Point[] =>
+  measured
     .map(({ choices, value }) => ({ x: Math.log(sumOf(parts, choices)), y: Math.log(value) }))
     .filter(({ x }) => x > Number.NEGATIVE_INFINITY)
     .sort((a, b) => a.x - b.x)
+
+/**
+ * Glances at sums beyond those of the wholes, in the scale that glances have at the end of these: few wholes are deep, and what
+ * lies beyond the last one would be a guess.
+ */
+function carriedOn(seen: readonly Point[], glanced: readonly Point[]): Point[] {
+  const end = seen.at(-1)?.x
+  const start = seen.at(-1 - Math.floor(seen.length / END_SHARE))?.x
+  if (end === undefined || start === undefined) return []
+  const within = ({ x }: Point) => x >= start && x <= end
+  const excess = ({ x, y }: Point) => y - x
+  const [both, beyond] = [glanced.filter(within), glanced.filter(({ x }) => x > end)]
+  if (Math.min(both.length, beyond.length) < LEAST_IN_KNOT) return []
+  const scale = mean(both.map(excess)) - mean(seen.filter(within).map(excess))
+  return beyond.map(({ x, y }) => ({ x, y: y - scale }))
+}
+
+function knotsOf(points: readonly Point[]): Knot[] {
   const each = Math.max(LEAST_IN_KNOT, Math.round(points.length / MOST_KNOTS))
   let knots: Knot[] = []
   for (let i = 0; i < points.length; i += each) {
@@ -90,7 +120,7 @@ function lawOf(parts: readonly number[], wholes: readonly MeasuredWhole[]): Curv
     knots.push({ x, y: x + (excess * near.length) / (near.length + PRIOR_WEIGHT), weight: near.length })
     while (knots.length > 1 && knots.at(-1)!.y <= knots.at(-2)!.y) knots = [...knots.slice(0, -2), between(knots)]
   }
-  return knots.length ? logarithmic(knots) : SAME
+  return knots
 }
 
 interface Knot {
@@ -102,6 +132,8 @@ interface Knot {
 /** Knots have so many wholes at least, and there are so many knots at most. */
 const LEAST_IN_KNOT = 3
 const MOST_KNOTS = 8
+/** The deepest of so many parts of the wholes tell in what scale glances are. */
+const END_SHARE = 3
 /** By as much as so many wholes a knot is drawn to where the whole diverges as its parts together. */
 const PRIOR_WEIGHT = 0.5
 /** Slopes in logarithms that are believed beyond the last knot. */
