@@ -4,7 +4,8 @@
  *
  *     npx tsx bench/prediction.ts <zoo> <model> [images] [validation] [combinations]
  *
- * The picture folders are those that the model was built with, so that the report pictures are the same ones.
+ * The picture folders are those that the model was built with, so that the report pictures are the same ones. Shares of latency
+ * are of the original's, measured in the same turns: the machine may be faster or slower than it was at the build.
  */
 
 import { modelId, seededRandom } from '../src/base/index.ts'
@@ -72,6 +73,8 @@ const costs = await measureWholes(
 )
 
 const [original] = judged
+/** Predicted over measured, of the originals: how much slower or faster the machine was when the profiles were measured. */
+const drift = predictor.latency(originalChoices(manifest)).value / costs.get('0')!.latencyP50Ms
 const rows = combinations.map((choices, index) => {
   const quality = predictor.quality(choices)
   const { quality: measured, resampled } = judged[index + 1]!
@@ -85,6 +88,7 @@ const rows = combinations.map((choices, index) => {
     qualityError: measured - quality.value,
     chance: Math.sqrt(mean(losses.map((loss) => (loss - mean(losses)) ** 2))),
     latencyError: latency === undefined ? undefined : predictor.latency(choices).value / latency - 1,
+    latencyShareError: latency === undefined ? undefined : predictor.latency(choices).value / latency / drift - 1,
   }
 })
 
@@ -106,7 +110,10 @@ function figures(of: typeof rows) {
     insideInterval: round(mean(of.map((row) => Number(row.inInterval)))),
   }
 }
-const latencyErrors = rows.flatMap(({ latencyError }) => (latencyError === undefined ? [] : [Math.abs(latencyError)]))
+const sizes = (errors: readonly (number | undefined)[]) =>
+  errors.flatMap((error) => (error === undefined ? [] : [Math.abs(error)]))
+const latencyErrors = sizes(rows.map(({ latencyError }) => latencyError))
+const shareErrors = sizes(rows.map(({ latencyShareError }) => latencyShareError))
 const summary = {
   model: name,
   reportPictures: set.items.length,
@@ -116,6 +123,8 @@ const summary = {
   timed: latencyErrors.length,
   meanLatencyError: round(mean(latencyErrors)),
   worstLatencyError: round(Math.max(...latencyErrors)),
+  meanLatencyShareError: round(mean(shareErrors)),
+  worstLatencyShareError: round(Math.max(...shareErrors)),
 }
 console.table(rows.map(({ choices: _, ...row }) => row))
 console.log(summary)
