@@ -25,9 +25,14 @@ export function shadowOf(model: Model): Model {
     if (each.op === 'MatMulNBits') {
       const weights = fourBitsOf(graph, each)
       if (!weights) return [each]
-      initializers.set(`${output}/weights`, weights)
-      const inputs = [input, `${output}/weights`, each.inputs[5] ?? ''].filter((name) => name !== '')
-      return [{ ...node('Gemm', inputs, [output], { transB: int(1) }), name: each.name }]
+      const names = [`${output}/weights`, `${output}/fixed`] as const
+      initializers.set(names[0], weights)
+      const inputs = [input, names[1], each.inputs[5] ?? ''].filter((name) => name !== '')
+      // behind an operator they are no constants of a layer, which training would change
+      return [
+        node('Identity', [names[0]], [names[1]]),
+        { ...node('Gemm', inputs, [output], { transB: int(1) }), name: each.name },
+      ]
     }
     if (!isOp(each, 'QuantizeLinear')) return [each]
     const limits = limitsOf(graph, scaleName, zeroName)
