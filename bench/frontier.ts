@@ -23,6 +23,7 @@ import {
   openSplits,
   originalChoices,
   prepareItems,
+  referencesOf,
 } from '../src/pipeline/index.ts'
 import {
   measureWholesAtSizes,
@@ -104,8 +105,9 @@ const originalMs = costs[0]!.get('0')!.latencyP50Ms
 
 const measured: (Candidate & { quality: number; agreement: number; latency: number; weights: number })[] = []
 let metric = ''
+const references = await referencesOf(originalBytes, atOwn)
 for (const [s, { items, ids }] of sets.entries()) {
-  const set = await openEvaluationSet(originalBytes, items, manifest.card, splits.labelled, atOwn)
+  const set = await openEvaluationSet(originalBytes, items, manifest.card, splits.labelled, references)
   for (const id of ids) {
     const candidate = candidates[Number(id)]!
     const { model } = wholes[Number(id)]!

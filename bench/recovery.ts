@@ -187,11 +187,8 @@ async function plans(
   const splits = await openSplits(manifest.card, { images, validation, folder: '.' })
   const original = await zoo.load(manifest.model, manifest.original)
   const atOwn = await prepareItems(splits.items.report, manifest.card, firstInput(manifest.card).size, () => {})
-  const base = await evaluate(
-    original,
-    await openEvaluationSet(original, atOwn, manifest.card, splits.labelled),
-    manifest.card,
-  )
+  const ownSet = await openEvaluationSet(original, atOwn, manifest.card, splits.labelled)
+  const base = await evaluate(original, ownSet, manifest.card)
   const rows: ResultRow[] = [
     { what: 'original', metric: base.quality.metric, quality: round(base.quality.value), pictures: base.pictures },
   ]
@@ -211,7 +208,9 @@ async function plans(
     const { size, choices } = planned
     const isOwn = size.join() === own.size.join()
     const items = isOwn ? atOwn : await prepareItems(splits.items.report, manifest.card, size, () => {})
-    const set = await openEvaluationSet(original, items, manifest.card, splits.labelled, atOwn)
+    const set = isOwn
+      ? ownSet
+      : await openEvaluationSet(original, items, manifest.card, splits.labelled, ownSet.references)
     const row = async (what: string, bytes: Uint8Array, more: ResultRow) => {
       const { quality, fidelity, divergence } = await evaluate(bytes, set, manifest.card)
       const figures = { quality: round(quality.value), agreement: round(fidelity.value), divergence: round(divergence) }

@@ -33,11 +33,12 @@ export const weightBytes = (model: Model): number =>
  */
 function shapes(graph: Graph, nominal: Shapes): (value: string | undefined) => readonly number[] | undefined {
   const dequantised = new Map<string, string>()
+  const raws = new Map<string, string>()
   const rounded = new Map<string, string>()
   for (const { op, inputs, outputs } of graph.nodes) {
-    if (op === 'QuantizeLinear') rounded.set(outputs[0]!, inputs[0]!)
+    if (op === 'QuantizeLinear') raws.set(outputs[0]!, inputs[0]!)
     if (op !== 'DequantizeLinear') continue
-    const raw = rounded.get(inputs[0]!)
+    const raw = raws.get(inputs[0]!)
     if (raw !== undefined) rounded.set(raw, outputs[0]!)
     if (graph.initializers.has(inputs[0]!)) dequantised.set(outputs[0]!, inputs[0]!)
   }
@@ -77,10 +78,8 @@ function macsOf(node: Node, shapeOf: (value: string | undefined) => readonly num
       if (right.length === 2) return elementCount(output.slice(0, -1)) * elementCount(right)
       return elementCount(output) * (left[left.length - 1] ?? 1)
     }
-    case 'MatMulNBits': {
-      const [outputs, inputs] = [intAttribute(node, 'N', 0), intAttribute(node, 'K', 0)]
-      return outputs * inputs * ((output && elementCount(output) / outputs) || 1)
-    }
+    case 'MatMulNBits':
+      return (output?.[0] ?? 1) * intAttribute(node, 'N', 0) * intAttribute(node, 'K', 0)
     default:
       return 0
   }

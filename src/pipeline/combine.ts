@@ -213,8 +213,8 @@ const seenOf = (
   all.map((choices, i) => {
     const evaluation = evaluations[i]!
     const { quality, divergence } = evaluation
-    const known = () => ({ quality: quality.value, loss: lossOf(evaluation, evaluations[0]!) })
-    return { choices, divergence, ...(withQuality ? known() : {}) }
+    if (!withQuality) return { choices, divergence }
+    return { choices, divergence, quality: quality.value, loss: lossOf(evaluation, evaluations[0]!) }
   })
 
 /** As many as the time for runs allows, by what a picture takes in the original. */

@@ -21,10 +21,8 @@ import {
   evaluate,
   evaluateBy,
   openEvaluationSet,
-  outputsOf,
   type Reference,
   referencesOf,
-  withReferences,
 } from './evaluate.ts'
 import { openSplits, prepareItems, type SplitName, type Splits } from './splits.ts'
 import { evaluateStandIns } from './stand-in.ts'
@@ -80,15 +78,19 @@ async function evaluationSet(name: SplitName, size: Size, job: number): Promise<
   sets.clear()
   const own = firstInput(setup.card).size
   const everything = Number.POSITIVE_INFINITY
-  const made = load(name, everything, size, job).then(async (items) => {
-    const set = await openEvaluationSet(original(), items, setup.card, (await openedSplits()).labelled)
-    if (size.join() === own.join()) references.set(name, set.references)
-    else if (!references.has(name)) {
-      const atOwnSize = await load(name, everything, own, job)
-      references.set(name, referencesOf(await outputsOf(original(), atOwnSize), atOwnSize))
+  const opened = async () => {
+    const isOwn = size.join() === own.join()
+    if (!isOwn && !references.has(name)) {
+      references.set(name, await referencesOf(original(), await load(name, everything, own, job)))
     }
-    return withReferences(set, references.get(name)!, setup.card)
-  })
+    const { labelled } = await openedSplits()
+    const items = await load(name, everything, size, job)
+    const atOwnSize = isOwn ? undefined : references.get(name)
+    const set = await openEvaluationSet(original(), items, setup.card, labelled, atOwnSize)
+    if (isOwn) references.set(name, set.references)
+    return set
+  }
+  const made = opened()
   sets.set(key, made)
   return made
 }

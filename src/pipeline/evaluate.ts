@@ -43,34 +43,27 @@ export interface Reference {
 const MOST_OUTPUT_BYTES = 250e6
 const LEAST_PICTURES = 16
 
-/** @param atOwnSize the same pictures at the card's input size, where `items` are at another */
+/** @param atOwnSize what the original says of the same pictures at the card's input size, where `items` are at another */
 export async function openEvaluationSet(
   original: Uint8Array,
   items: readonly PreparedItem[],
   card: ModelCard,
   labelled: boolean,
-  atOwnSize?: readonly PreparedItem[],
+  atOwnSize?: readonly Reference[],
 ): Promise<EvaluationSet> {
   const originals = await outputsOf(original, items)
-  const own = atOwnSize ?? items
-  const references = referencesOf(own === items ? originals : await outputsOf(original, own), own)
-  return withReferences({ items, originals, references, labelled }, references, card)
-}
-
-/** The set with what the original says at the card's own input size as that with which agreement is meant. */
-export function withReferences(
-  { items: all, originals, labelled }: EvaluationSet,
-  references: readonly Reference[],
-  card: ModelCard,
-): EvaluationSet {
-  const items = all.slice(0, Math.min(originals.length, references.length))
-  const known = items.map(({ truth }, i) => ({ original: references[i]!.outputs, truth }))
+  const references = atOwnSize ?? placed(originals, items)
+  const held = items.slice(0, Math.min(originals.length, references.length))
+  const known = held.map(({ truth }, i) => ({ original: references[i]!.outputs, truth }))
   const expectedLoss = labelled ? taskFor(card).expectedLoss?.(known, card) : undefined
-  return { items, originals, references, labelled, expectedLoss }
+  return { items: held, originals, references, labelled, expectedLoss }
 }
 
-/** @param outputs of the original, of as many of the items as there are */
-export const referencesOf = (outputs: readonly Tensors[], items: readonly PreparedItem[]): Reference[] =>
+/** What the original says of pictures at the card's own input size, as many as can be held. */
+export const referencesOf = async (original: Uint8Array, items: readonly PreparedItem[]): Promise<Reference[]> =>
+  placed(await outputsOf(original, items), items)
+
+const placed = (outputs: readonly Tensors[], items: readonly PreparedItem[]): Reference[] =>
   outputs.map((each, i) => ({ outputs: each, placement: items[i]!.prepared.placement }))
 
 /** Outputs of a whole model for pictures, as many as can be held. */

@@ -23,10 +23,18 @@ export function temperatureOf(pictures: readonly Labelled[]): number {
   // golden section: the cost has one valley in the inverse temperature, and so in its logarithm
   const ratio = (Math.sqrt(5) - 1) / 2
   let [low, high] = [-WIDEST, WIDEST]
+  let [a, b] = [high - ratio * (high - low), low + ratio * (high - low)]
+  let [costA, costB] = [cost(a), cost(b)]
   for (let step = 0; step < STEPS; step++) {
-    const [a, b] = [high - ratio * (high - low), low + ratio * (high - low)]
-    if (cost(a) < cost(b)) high = b
-    else low = a
+    if (costA < costB) {
+      ;[high, b, costB] = [b, a, costA]
+      a = high - ratio * (high - low)
+      costA = cost(a)
+    } else {
+      ;[low, a, costA] = [a, b, costB]
+      b = low + ratio * (high - low)
+      costB = cost(b)
+    }
   }
   return Math.exp((low + high) / 2)
 }

@@ -41,12 +41,7 @@ it('predictions are fitted on refit pictures and promise quality on report pictu
 })
 
 it('what is expected to be lost counts more than what was counted, at each input size against the original at the own one', async () => {
-  const folder = await temporaryFolder()
-  const sizes: readonly Size[] = [[8, 8], [6, 6]] // biome-ignore format: a size each
-  const manifest = { ...(await buildSample(openZoo(join(folder, 'zoo')))), sizes }
-  const store = openProfiles(join(folder, 'profiles.db'))
-  store.saveModel(manifest)
-  store.saveDevice(device)
+  const { store, manifest, sizes } = await opened()
   const originals = choicesOf('original', 'original')
   const pruned = choicesOf('prune50', 'prune50')
   for (const [i, size] of sizes.entries()) {
@@ -79,14 +74,20 @@ it('what is expected to be lost counts more than what was counted, at each input
   store.close()
 })
 
-/** A model of two blocks at two input sizes, with what a build measures at the given speed of the machine. */
-async function built() {
+/** A model of two blocks at two input sizes, of which nothing is measured. */
+async function opened() {
   const folder = await temporaryFolder()
   const sizes: readonly Size[] = [[8, 8], [6, 6]] // biome-ignore format: a size each
   const manifest = { ...(await buildSample(openZoo(join(folder, 'zoo')))), sizes }
   const store = openProfiles(join(folder, 'profiles.db'))
   store.saveModel(manifest)
   store.saveDevice(device)
+  return { store, manifest, sizes }
+}
+
+/** The same with what a build measures at the given speed of the machine. */
+async function built() {
+  const { store, manifest, sizes } = await opened()
   /** in milliseconds on an undisturbed machine; borders cost something too */
   const partMs = (descendant: string, size: Size) => (descendant === 'original' ? 4 : 1.6) * (size[0] / 8) ** 2
   const wholeMs = (descendants: readonly string[], size: Size) =>

@@ -23,6 +23,7 @@ import { outputAxis, readLayer } from '../layer-weights.ts'
 import type { LinearAlgebra } from '../linear.ts'
 import { record } from '../record.ts'
 import { centre } from '../reference.ts'
+import { transpose } from '../refit.ts'
 
 /** ONNX Runtime's own operators. */
 const DOMAIN = 'com.microsoft'
@@ -111,10 +112,7 @@ function headsOf({ graph }: Model): Head[] {
     const outputs = known.bias.length
     const inputs = known.weights.data.length / outputs
     const { data } = known.weights
-    const weights =
-      outputAxis(layer) === 0
-        ? data
-        : Float32Array.from(data, (_, i) => data[(i % inputs) * outputs + Math.floor(i / inputs)]!)
+    const weights = outputAxis(layer) === 0 ? data : transpose(data, inputs, outputs)
     return [{ layer, inputs, weights, bias: known.bias, bytes: data.length * (known.stored === 'float' ? 4 : 1) }]
   })
 }
