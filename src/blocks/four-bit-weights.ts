@@ -2,18 +2,20 @@ import { type Graph, intAttribute, type Node } from '../onnx/index.ts'
 import { floats, isFloat, type Tensor } from '../tensor/index.ts'
 import { type Compensation, roundInTurn } from './integer-weights.ts'
 
-/** Weights `[outputs, inputs]` in 4 bits, with a scale for each `GROUP` of an output's inputs, as MatMulNBits takes them. */
+/** Weights `[outputs, inputs]` in 4 bits, with a scale for each group of an output's inputs, as MatMulNBits takes them. */
 export interface FourBitWeights {
-  /** `[outputs, groups, GROUP / 2]`, two to a byte, the first in the low half; 8 stands for 0 */
+  /** `[outputs, groups, group / 2]`, two to a byte, the first in the low half; 8 stands for 0 */
   readonly stored: Tensor<'uint8'>
   /** `[outputs * groups]` */
   readonly scales: Tensor<'float32'>
   /** `[outputs, inputs]`: what they stand for */
   readonly real: Float32Array
+  /** weights that share a scale; the last group of an output is filled up */
+  readonly group: number
 }
 
-/** Weights that share a scale. */
-export const GROUP = 64
+/** The smaller is more exact, the larger saves scales. */
+const GROUPS = [32, 64]
 const LIMITS = { low: -8, high: 7 }
 /** Scales that are tried, from that at which nothing is clipped downwards. */
 const SCALES = Array.from({ length: 13 }, (_, step) => 1 - 0.03 * step)
@@ -31,15 +33,16 @@ export function fourBitWeights(
   compensation: Compensation | undefined,
 ): FourBitWeights {
   const outputs = weights.length / inputs
-  const groups = Math.ceil(inputs / GROUP)
-  const stored = new Uint8Array((outputs * groups * GROUP) / 2).fill(0x88)
+  const group = groupFor(inputs)
+  const groups = Math.ceil(inputs / group)
+  const stored = new Uint8Array((outputs * groups * group) / 2).fill(0x88)
   const scales = new Float32Array(outputs * groups)
   const real = new Float32Array(weights.length)
   const scaleOf = new Float64Array(inputs)
   for (let o = 0; o < outputs; o++) {
     const row = weights.subarray(o * inputs, (o + 1) * inputs)
     for (let g = 0; g < groups; g++) {
-      const [from, end] = [g * GROUP, Math.min(inputs, (g + 1) * GROUP)]
+      const [from, end] = [g * group, Math.min(inputs, (g + 1) * group)]
       // as it will be stored, so that the weights are rounded in the scale that they get
       const scale = Math.fround(bestScale(row.subarray(from, end), (i) => powers[from + i]!))
       scales[o * groups + g] = scale
@@ -50,21 +53,28 @@ export function fourBitWeights(
       : Int8Array.from(row, (value, i) => nearest(value / scaleOf[i]!))
     for (let i = 0; i < inputs; i++) {
       real[o * inputs + i] = scaleOf[i]! * rounded[i]!
-      const place = o * groups * GROUP + i
+      const place = o * groups * group + i
       const code = rounded[i]! + 8
       const byte = stored[place >> 1]!
       stored[place >> 1] = place % 2 ? (byte & 0x0f) | (code << 4) : (byte & 0xf0) | code
     }
   }
   return {
-    stored: { type: 'uint8', dims: [outputs, groups, GROUP / 2], data: stored },
+    stored: { type: 'uint8', dims: [outputs, groups, group / 2], data: stored },
     scales: floats([scales.length], scales),
     real,
+    group,
   }
 }
 
+/** The group that takes fewest bytes, filling up counted; of equals the smaller. */
+function groupFor(inputs: number): number {
+  const bytes = GROUPS.map((group) => Math.ceil(inputs / group) * (group / 2 + Float32Array.BYTES_PER_ELEMENT))
+  return GROUPS[bytes.indexOf(Math.min(...bytes))]!
+}
+
 /**
- * The numbers that the weights of a MatMulNBits stand for, `[outputs, inputs]`.
+ * The numbers that the weights of a MatMulNBits stand for, `[inputs, outputs]` as MatMul takes them.
  *
  * @returns undefined where they are not as `fourBitWeights` stores them
  */
@@ -75,12 +85,13 @@ export function fourBitsOf(graph: Graph, layer: Node): Tensor<'float32'> | undef
   const [outputs = 0, groups = 0, half = 0] = stored.dims
   const { data } = stored
   const scales = scale.data
-  const real = floats([outputs, inputs], new Float32Array(outputs * inputs))
-  for (let i = 0; i < real.data.length; i++) {
-    const [o, input] = [Math.floor(i / inputs), i % inputs]
-    const byte = data[o * groups * half + (input >> 1)]!
-    const scale = scales[o * groups + Math.floor(input / (2 * half))]!
-    real.data[i] = scale * ((input % 2 ? byte >> 4 : byte & 0x0f) - 8)
+  const real = floats([inputs, outputs], new Float32Array(inputs * outputs))
+  for (let o = 0; o < outputs; o++) {
+    for (let i = 0; i < inputs; i++) {
+      const byte = data[o * groups * half + (i >> 1)]!
+      const scale = scales[o * groups + Math.floor(i / (2 * half))]!
+      real.data[i * outputs + o] = scale * ((i % 2 ? byte >> 4 : byte & 0x0f) - 8)
+    }
   }
   return real
 }

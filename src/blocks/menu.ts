@@ -2,7 +2,7 @@ import { macs, weightBytes } from '../onnx/index.ts'
 import { elementCount } from '../tensor/index.ts'
 import type { Block, Descendant, Samples } from './block.ts'
 import { branchesOf } from './branches.ts'
-import { hasHead, inFourBits } from './descendants/four-bit.ts'
+import { type FourBitLayers, hasFourBitLayers, inFourBits } from './descendants/four-bit.ts'
 import { mannerIn, quantise } from './descendants/int8.ts'
 import { L1_LEVELS, pruneByL1 } from './descendants/l1.ts'
 import { analyseRanks, lowRank, RANK_LEVELS, ranksOf } from './descendants/low-rank.ts'
@@ -31,6 +31,15 @@ export interface MenuOptions {
   /** asked before each descendant; when it says no, the rest is left out */
   readonly timeLeft?: () => boolean
 }
+
+/**
+ * Forms with weights in 4 bits of what was made in integers. The one of all 1×1 convolutions costs time, so that it is only worth
+ * making where it keeps more than narrower layers would.
+ */
+const FOUR_BIT_FORMS: readonly { suffix: string; which: FourBitLayers; of?: readonly string[] }[] = [
+  { suffix: '-w4', which: 'heads' },
+  { suffix: '-w4p', which: 'pointwise', of: ['int8', 'prune25-int8', 'prune50-int8'] },
+]
 
 /** What was tried before; `offer` and `parameters` only where something came of it. */
 export interface KnownDescendant {
@@ -91,21 +100,26 @@ export async function* makeDescendants(
     return made
   }
 
-  const mayHaveFourBits = hasHead(block.model)
-  const fourBitsOpen = (id: string) =>
-    mayHaveFourBits && open(`${id}-w4`) && (open(id) || known.get(id)?.offer !== undefined)
-  const integersOpen = (id: string) => open(id) || fourBitsOpen(id)
-  /** What was made in integers and, where a head holds much of it, the same with the head's weights in 4 bits. */
+  const smallForms = FOUR_BIT_FORMS.filter(({ which }) => hasFourBitLayers(block.model, which))
+  /** The forms in 4 bits that are still to be made of what was made in integers. */
+  const openForms = (id: string) =>
+    open(id) || known.get(id)?.offer !== undefined
+      ? smallForms.filter(({ suffix, of }) => open(`${id}${suffix}`) && (of === undefined || of.includes(id)))
+      : []
+  const integersOpen = (id: string) => open(id) || openForms(id).length > 0
+  /** What was made in integers and, where such layers hold much of it, the same with some layers' weights in 4 bits. */
   async function* integerForms(made: Descendant): AsyncGenerator<Made> {
+    const forms = openForms(made.id)
     if (open(made.id)) {
       const own = await judged(block, made, true, samples, offered)
       yield own
       if (own.kind === 'dropped') return
     }
-    if (!fourBitsOpen(made.id)) return
-    const smaller = await inFourBits(made, samples, algebra)
-    if (smaller) yield await judged(block, smaller, false, samples, offered)
-    else yield { kind: 'dropped', id: `${made.id}-w4`, why: 'its head holds too little of its weights' }
+    for (const { suffix, which } of forms) {
+      const smaller = await inFourBits(made, samples, algebra, which)
+      if (smaller) yield await judged(block, smaller, false, samples, offered)
+      else yield { kind: 'dropped', id: `${made.id}${suffix}`, why: 'these layers hold too little of its weights' }
+    }
   }
 
   if (wants('int8') && integersOpen('int8')) {

@@ -1,4 +1,4 @@
-import { type Graph, int, isOp, type Model, type Node, node } from '../onnx/index.ts'
+import { type Graph, isOp, type Model, type Node, node } from '../onnx/index.ts'
 import { floats, isFloat, type Tensor } from '../tensor/index.ts'
 import { fourBitsOf } from './four-bit-weights.ts'
 import { dequantised, outputAxis, readLayer, writeLayer } from './layer-weights.ts'
@@ -27,11 +27,13 @@ export function shadowOf(model: Model): Model {
       if (!weights) return [each]
       const names = [`${output}/weights`, `${output}/fixed`] as const
       initializers.set(names[0], weights)
-      const inputs = [input, names[1], each.inputs[5] ?? ''].filter((name) => name !== '')
+      const bias = each.inputs[5] ?? ''
+      const product = bias === '' ? output : `${output}/product`
       // behind an operator they are no constants of a layer, which training would change
       return [
         node('Identity', [names[0]], [names[1]]),
-        { ...node('Gemm', inputs, [output], { transB: int(1) }), name: each.name },
+        node('MatMul', [input, names[1]], [product]),
+        ...(bias === '' ? [] : [node('Add', [product, bias], [output])]),
       ]
     }
     if (!isOp(each, 'QuantizeLinear')) return [each]

@@ -29,13 +29,18 @@ export const weightBytes = (model: Model): number =>
 
 /**
  * Shapes of values. Weights that are stored quantised have the shape of what DequantizeLinear reads; a value that is rounded to a
- * border value, which keeps its name, has the shape of that.
+ * border value, which keeps its name, has the shape of that; the product of weights in 4 bits holds as many elements as what it is
+ * turned into.
  */
 function shapes(graph: Graph, nominal: Shapes): (value: string | undefined) => readonly number[] | undefined {
   const dequantised = new Map<string, string>()
   const raws = new Map<string, string>()
   const rounded = new Map<string, string>()
+  const products = new Set<string>()
+  const turned = new Map<string, string>()
   for (const { op, inputs, outputs } of graph.nodes) {
+    if (op === 'MatMulNBits') products.add(outputs[0]!)
+    if (products.has(inputs[0]!)) turned.set(inputs[0]!, outputs[0]!)
     if (op === 'QuantizeLinear') raws.set(outputs[0]!, inputs[0]!)
     if (op !== 'DequantizeLinear') continue
     const raw = raws.get(inputs[0]!)
@@ -45,7 +50,9 @@ function shapes(graph: Graph, nominal: Shapes): (value: string | undefined) => r
   return (value) => {
     if (value === undefined) return undefined
     const stored = graph.initializers.get(value) ?? graph.initializers.get(dequantised.get(value) ?? '')
-    return stored?.dims ?? nominal.get(value) ?? nominal.get(rounded.get(value) ?? '')
+    if (stored) return stored.dims
+    const known = nominal.has(value) ? value : (turned.get(value) ?? value)
+    return nominal.get(known) ?? nominal.get(rounded.get(known) ?? '')
   }
 }
 
@@ -79,7 +86,7 @@ function macsOf(node: Node, shapeOf: (value: string | undefined) => readonly num
       return elementCount(output) * (left[left.length - 1] ?? 1)
     }
     case 'MatMulNBits':
-      return (output?.[0] ?? 1) * intAttribute(node, 'N', 0) * intAttribute(node, 'K', 0)
+      return elementCount(output ?? [intAttribute(node, 'N', 0)]) * intAttribute(node, 'K', 0)
     default:
       return 0
   }

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { seededRandom } from '../../src/base/index.ts'
 import { inFourBits } from '../../src/blocks/descendants/four-bit.ts'
 import { quantise } from '../../src/blocks/descendants/int8.ts'
-import { fourBitWeights, GROUP } from '../../src/blocks/four-bit-weights.ts'
+import { fourBitWeights } from '../../src/blocks/four-bit-weights.ts'
 import {
   type Block,
   type KnownDescendant,
@@ -17,7 +17,7 @@ import {
 import { compensationFor } from '../../src/blocks/integer-weights.ts'
 import { layerParameters, shadowOf } from '../../src/blocks/shadow.ts'
 import { outputError } from '../../src/blocks/verify.ts'
-import { int, macs, node, weightBytes } from '../../src/onnx/index.ts'
+import { int, type Model, macs, node, weightBytes } from '../../src/onnx/index.ts'
 import { Builder, inverted } from './tiny-blocks.ts'
 
 let algebra: LinearAlgebra
@@ -50,7 +50,7 @@ describe.each(['Gemm', 'Conv'] as const)('a head that is a %s', (as) => {
   test('takes half the bytes in 4 bits, gives nearly the same, and multiplies as much', async () => {
     const { block, samples } = await classifier(as)
     const int8 = (await quantise(block, { model: block.model, parameters: {} }, samples, algebra, options))!
-    const small = (await inFourBits(int8, samples, algebra))!
+    const small = (await inFourBits(int8, samples, algebra, 'heads'))!
     expect(small.id).toBe('int8-w4')
     expect(small.parameters).toMatchObject({ ranges: int8.parameters.ranges, fourBit: expect.stringMatching(/^y/) })
     expect(weightBytes(int8.model) - weightBytes(small.model)).toBeGreaterThan(0.35 * CLASSES * WIDTH)
@@ -70,10 +70,68 @@ describe.each(['Gemm', 'Conv'] as const)('a head that is a %s', (as) => {
   test('is done in float as well', async () => {
     const { block, samples } = await classifier(as)
     const from = { block: block.id, id: int8Id, kind: 'prune', parameters: {}, model: block.model } as const
-    const small = (await inFourBits(from, samples, algebra))!
+    const small = (await inFourBits(from, samples, algebra, 'heads'))!
     expect((await verify(block, small.model, samples, false)).outputError).toBeLessThan(0.02)
     // what is trained in its place gives the same
     expect(await outputError(small.model, shadowOf(small.model), samples)).toBeLessThan(1e-9)
+  })
+})
+
+/** Two wide 1×1 convolutions around a depthwise one, and one that strides. */
+async function pointwise(): Promise<{ block: Block; samples: Samples }> {
+  const b = new Builder(9)
+  b.conv('x', 'e', 96, 80, 1)
+  b.relu6('e', 'r')
+  b.conv('r', 'd', 96, 96, 3, { group: 96 })
+  b.conv('d', 'p', 80, 96, 1)
+  b.conv('p', 'y', 96, 80, 1, { stride: 2 })
+  return b.block([1, 80, 8, 6], 'y')
+}
+
+const anySize = (model: Model): Model => {
+  const inputs = model.graph.inputs.map(({ name }) => ({
+    name,
+    fact: { type: 'float32', dims: [1, 80, null, null] } as const,
+  }))
+  return {
+    ...model,
+    graph: { ...model.graph, inputs, outputs: model.graph.outputs.map(({ name }) => ({ name })), facts: new Map() },
+  }
+}
+
+describe('1×1 convolutions of maps', () => {
+  test('take half the bytes in 4 bits, give nearly the same at every size, and multiply as much', async () => {
+    const { block, samples } = await pointwise()
+    const int8 = (await quantise(block, { model: block.model, parameters: {} }, samples, algebra, options))!
+    const small = (await inFourBits(int8, samples, algebra, 'pointwise'))!
+    expect(small.id).toBe('int8-w4p')
+    expect(
+      String(small.parameters.fourBit)
+        .split(' ')
+        .map((name) => name[0]),
+    ).toEqual(['e', 'p'])
+    // 62 bytes for the 96 of each output of the second, 60 for the 80 of the first
+    expect(weightBytes(int8.model) - weightBytes(small.model)).toBeGreaterThan(0.25 * 2 * 80 * 96)
+    expect(macs(small.model, block.nominal)).toBe(macs(int8.model, block.nominal))
+    expect(layerParameters(shadowOf(small.model))).toHaveLength(4)
+    const verdict = await verify(block, small.model, samples, false)
+    expect(verdict.fault).toBeUndefined()
+    expect(verdict.outputError).toBeLessThan(0.02)
+    // what is trained in its place gives the same but for 8-bit rounding between layers
+    expect(await outputError(small.model, shadowOf(small.model), samples)).toBeLessThan(1e-3)
+    const turned: Samples = [{ x: { ...samples[0]!.x!, dims: [1, 80, 6, 8] } as Samples[0][string] }]
+    expect(await outputError(anySize(block.model), anySize(small.model), turned)).toBeLessThan(0.05)
+  })
+
+  test('are offered of what is pruned little, not of what is dropped or split', async () => {
+    const { block, samples } = await pointwise()
+    const ids: string[] = []
+    const how = { recipes: ['int8', 'prune-int8', 'low-rank'], borders: new Map(), ends: new Set<string>() } as const
+    for await (const each of makeDescendants(block, samples, algebra, { ...how, sums: 'exact' })) {
+      ids.push(each.kind === 'made' ? each.descendant.id : each.id)
+    }
+    expect(ids.filter((id) => id.endsWith('-w4p'))).toEqual(['int8-w4p', 'prune25-int8-w4p', 'prune50-int8-w4p'])
+    expect(ids.filter((id) => id.endsWith('-w4'))).toEqual([])
   })
 })
 
@@ -82,7 +140,7 @@ const int8Id = 'prune25' as Parameters<typeof inFourBits>[0]['id']
 test('a convolution of a map, and a block without one, have no head', async () => {
   for (const { block, samples } of [await classifier('Conv', false), await inverted()]) {
     const from = { block: block.id, id: int8Id, kind: 'prune', parameters: {}, model: block.model } as const
-    expect(await inFourBits(from, samples, algebra)).toBeUndefined()
+    expect(await inFourBits(from, samples, algebra, 'heads')).toBeUndefined()
   }
 })
 
@@ -114,14 +172,14 @@ describe('weights in 4 bits', () => {
   const even = new Float64Array(inputs).fill(1)
 
   test('are stored two to a byte, with a scale for each group, padded with zeros', () => {
-    const { stored, scales, real } = fourBitWeights(weights, inputs, even, undefined)
-    const groups = Math.ceil(inputs / GROUP)
-    expect(stored.dims).toEqual([outputs, groups, GROUP / 2])
+    const { stored, scales, real, group } = fourBitWeights(weights, inputs, even, undefined)
+    const groups = Math.ceil(inputs / group)
+    expect(stored.dims).toEqual([outputs, groups, group / 2])
     for (let o = 0; o < outputs; o++) {
-      for (let i = 0; i < groups * GROUP; i++) {
-        const byte = stored.data[(o * groups * GROUP + i) >> 1]!
+      for (let i = 0; i < groups * group; i++) {
+        const byte = stored.data[(o * groups * group + i) >> 1]!
         const number = (i % 2 ? byte >> 4 : byte & 15) - 8
-        const value = number * scales.data[o * groups + Math.floor(i / GROUP)]!
+        const value = number * scales.data[o * groups + Math.floor(i / group)]!
         if (i < inputs) {
           expect(value).toBeCloseTo(real[o * inputs + i]!, 6)
           // half a step, or what the least scale that is tried clips

@@ -6,6 +6,8 @@ import {
   type Graph,
   int,
   intAttribute,
+  ints,
+  intsAttribute,
   isOp,
   type Model,
   type Node,
@@ -16,86 +18,85 @@ import {
 } from '../../onnx/index.ts'
 import { floats, type Tensor } from '../../tensor/index.ts'
 import type { Descendant, Samples } from '../block.ts'
-import { Rows } from '../columns.ts'
-import { fourBitWeights, GROUP } from '../four-bit-weights.ts'
+import { gatherPixels, Rows } from '../columns.ts'
+import { type FourBitWeights, fourBitWeights } from '../four-bit-weights.ts'
 import { compensationFor } from '../integer-weights.ts'
 import { outputAxis, readLayer } from '../layer-weights.ts'
 import type { LinearAlgebra } from '../linear.ts'
-import { record } from '../record.ts'
-import { centre } from '../reference.ts'
+import { nominalOf, record } from '../record.ts'
+import { centre, pickPositions, type RowRule } from '../reference.ts'
 import { transpose } from '../refit.ts'
 
 /** ONNX Runtime's own operators. */
 const DOMAIN = 'com.microsoft'
 /** Of the weights of a block; below that four bits save too little to be worth a descendant. */
 const LEAST_SHARE = 0.2
-const LEAST_WEIGHTS = 32_768
+/** Smaller layers save nothing that counts. */
+const LEAST_WEIGHTS = { heads: 32_768, pointwise: 4096 }
 /** Longer columns take too long to factor. */
 const LONGEST_COLUMN = 2048
-/** A layer that sees one position of each picture has fewer rows than inputs: errors are only made up for where that is sure to help. */
+/** Rows to look at, and with how few for each column second moments are those of noise. */
+const ROWS: RowRule = { perUnknown: 8, least: 3000, mostBytes: 60e6 }
+const FEWEST_ROWS = 4
+/** With fewer, as where a layer sees one position of each picture, errors are only made up for where that is sure to help. */
 const FEW_ROWS_RIDGE = 1
 
 /**
- * Whether a block has a head: a layer with one position for each picture, most of whose work is to read its weights. In many
- * classifiers it holds a third to a half of all weights.
+ * Which layers take their weights in 4 bits: `heads` have one position for each picture, so that most of their work is to read
+ * weights, of which they hold a third to a half in many classifiers; `pointwise` are these and the 1×1 convolutions of maps, which
+ * hold most of the others in mobile networks.
  */
-export const hasHead = (model: Model): boolean => headsOf(model).length > 0
+export type FourBitLayers = 'heads' | 'pointwise'
+
+/** Whether a block has such layers, and for `pointwise` others than heads. */
+export function hasFourBitLayers(model: Model, which: FourBitLayers): boolean {
+  const found = layersOf(model, which)
+  return found.some(({ isHead }) => isHead === (which === 'heads'))
+}
 
 /**
- * A descendant's heads with their weights in 4 bits, which ONNX Runtime multiplies as they are (MatMulNBits); what they read and
- * the layers before stay as they are. Their biases make up for the mean of what rounding changes.
+ * A descendant with the weights of some layers in 4 bits, which ONNX Runtime multiplies as they are (MatMulNBits); what they read
+ * and the layers before stay as they are. Their biases make up for the mean of what rounding changes.
  *
- * @returns undefined where heads hold too little
+ * @returns undefined where these layers hold too little
  */
 export async function inFourBits(
   from: Descendant,
   samples: Samples,
   algebra: LinearAlgebra,
+  which: FourBitLayers,
 ): Promise<Descendant | undefined> {
-  const heads = headsOf(from.model)
-  const share = heads.reduce((sum, { bytes }) => sum + bytes, 0) / weightBytes(from.model)
-  if (heads.length === 0 || share < LEAST_SHARE) return undefined
-  const rowsOf = new Map(heads.map((head) => [head, new Rows(samples.length, head.inputs)]))
-  await record(
-    from.model,
-    samples,
-    heads.map(({ layer }) => layer.inputs[0]!),
-    (values) => {
-      for (const [{ layer, inputs }, rows] of rowsOf) {
-        rows.data.set(values[layer.inputs[0]!]!.data as Float32Array, rows.rows * inputs)
-        rows.rows++
-      }
-    },
-  )
+  const layers = layersOf(from.model, which)
+  const share = layers.reduce((sum, { bytes }) => sum + bytes, 0) / weightBytes(from.model)
+  if (layers.length === 0 || share < LEAST_SHARE) return undefined
   let model = from.model
-  for (const [head, rows] of rowsOf) {
+  for (const [layer, rows] of await rowsOf(from.model, layers, samples)) {
+    const { inputs } = layer
     const means = centre(rows)
     const moments = await algebra.transposedProduct(rows.filled, rows.filled, rows.rows)
-    const { inputs } = head
     const powers = Float64Array.from({ length: inputs }, (_, i) => moments[i * inputs + i]! + 1e-9)
-    const compensation = inputs <= LONGEST_COLUMN ? compensationFor(moments, inputs, FEW_ROWS_RIDGE) : undefined
-    const rounded = fourBitWeights(head.weights, inputs, powers, compensation)
-    const bias = Float32Array.from(head.bias, (value, o) => {
+    const ridge = rows.rows < FEWEST_ROWS * inputs ? FEW_ROWS_RIDGE : undefined
+    const compensation = inputs <= LONGEST_COLUMN ? compensationFor(moments, inputs, ridge) : undefined
+    const rounded = fourBitWeights(layer.weights, inputs, powers, compensation)
+    const bias = Float32Array.from(layer.bias, (value, o) => {
       let missing = 0
-      for (let i = o * inputs, j = 0; j < inputs; i++, j++) missing += (head.weights[i]! - rounded.real[i]!) * means[j]!
+      for (let i = o * inputs, j = 0; j < inputs; i++, j++)
+        missing += (layer.weights[i]! - rounded.real[i]!) * means[j]!
       return value + missing
     })
-    model = replaced(model, head, {
-      'weights/u4': rounded.stored,
-      scales: rounded.scales,
-      bias: floats([bias.length], bias),
-    })
+    model = replaced(model, layer, rounded, bias)
   }
   return {
     ...from,
-    id: descendantId(`${from.id}-w4`),
-    parameters: { ...from.parameters, fourBit: heads.map(({ layer }) => layer.outputs[0]!).join(' ') },
+    id: descendantId(`${from.id}-${which === 'heads' ? 'w4' : 'w4p'}`),
+    parameters: { ...from.parameters, fourBit: layers.map(({ node }) => node.outputs[0]!).join(' ') },
     model,
   }
 }
 
-interface Head {
-  readonly layer: Node
+interface Layer {
+  readonly node: Node
+  readonly isHead: boolean
   readonly inputs: number
   /** `[outputs, inputs]` */
   readonly weights: Float32Array
@@ -104,20 +105,29 @@ interface Head {
   readonly bytes: number
 }
 
-function headsOf({ graph }: Model): Head[] {
-  return graph.nodes.flatMap((layer): Head[] => {
-    if (!isHead(graph, layer)) return []
-    const known = readLayer(graph, layer)
-    if (!known || known.weights.data.length < LEAST_WEIGHTS) return []
+function layersOf({ graph }: Model, which: FourBitLayers): Layer[] {
+  return graph.nodes.flatMap((each): Layer[] => {
+    const isHead = isHeadLayer(graph, each)
+    if (!isHead && (which === 'heads' || !isOp(each, 'Conv') || intAttribute(each, 'group', 1) !== 1)) return []
+    const known = readLayer(graph, each)
+    if (!known || known.weights.data.length < LEAST_WEIGHTS[isHead ? 'heads' : 'pointwise']) return []
+    if (!isHead && !isPointwise(each, known.weights.dims)) return []
     const outputs = known.bias.length
     const inputs = known.weights.data.length / outputs
     const { data } = known.weights
-    const weights = outputAxis(layer) === 0 ? data : transpose(data, inputs, outputs)
-    return [{ layer, inputs, weights, bias: known.bias, bytes: data.length * (known.stored === 'float' ? 4 : 1) }]
+    const weights = outputAxis(each) === 0 ? data : transpose(data, inputs, outputs)
+    const bytes = data.length * (known.stored === 'float' ? 4 : 1)
+    return [{ node: each, isHead, inputs, weights, bias: known.bias, bytes }]
   })
 }
 
-function isHead(graph: Graph, layer: Node): boolean {
+/** Whether each position of a convolution's output is made of the same position of its input, and of no other. */
+function isPointwise(conv: Node, [, , ...kernel]: readonly number[]): boolean {
+  const is = (name: string, value: number) => (intsAttribute(conv, name) ?? []).every((each) => each === value)
+  return kernel.length === 2 && kernel.every((size) => size === 1) && is('strides', 1) && is('pads', 0)
+}
+
+function isHeadLayer(graph: Graph, layer: Node): boolean {
   if (isOp(layer, 'Gemm')) {
     const isPlain = floatAttribute(layer, 'alpha', 1) === 1 && floatAttribute(layer, 'beta', 1) === 1
     return isPlain && intAttribute(layer, 'transA', 0) === 0
@@ -135,8 +145,36 @@ function isHead(graph: Graph, layer: Node): boolean {
   }
 }
 
-/** The model with MatMulNBits for a head: A, B, scales, no zero points, no order of groups, bias. */
-function replaced(model: Model, { layer, inputs, bias }: Head, constants: Readonly<Record<string, Tensor>>): Model {
+/** What layers read, at some positions of each picture. */
+async function rowsOf(model: Model, layers: readonly Layer[], samples: Samples): Promise<ReadonlyMap<Layer, Rows>> {
+  const pictures = samples.length
+  const shapes = await nominalOf(model, samples[0]!)
+  const looked = layers.map((layer) => {
+    const { inputs, node } = layer
+    const [input = '', output = ''] = [node.inputs[0], node.outputs[0]]
+    const plane = (shapes.get(input) ?? []).slice(2).reduce((product, size) => product * size, 1)
+    const positions = pickPositions({ output, plane, columns: inputs, width: inputs, pictures }, ROWS)
+    const count = positions.reduce((sum, { length }) => sum + length, 0)
+    return { layer, input, positions, rows: new Rows(count, inputs) }
+  })
+  await record(
+    model,
+    samples,
+    looked.map(({ input }) => input),
+    (values, index) => {
+      for (const { input, positions, rows } of looked) gatherPixels(rows, values[input]!, positions[index]!)
+    },
+  )
+  return new Map(looked.map(({ layer, rows }) => [layer, rows]))
+}
+
+/** The model with MatMulNBits for a layer: A, B, scales, no zero points, no order of groups, bias. */
+function replaced(
+  model: Model,
+  { node: layer, isHead, inputs: width }: Layer,
+  { stored, scales }: FourBitWeights,
+  bias: Float32Array,
+): Model {
   const { graph } = model
   const fresh = freshNames(graph)
   const initializers = new Map(graph.initializers)
@@ -146,17 +184,20 @@ function replaced(model: Model, { layer, inputs, bias }: Head, constants: Readon
     initializers.set(name, value)
     return name
   }
-  const names = Object.entries(constants).map(([what, value]) => put(what, value))
-  const [stored, scales, added] = names as [string, string, string]
+  const inputs = [put('weights/u4', stored), put('scales', scales), '', '', put('bias', floats([bias.length], bias))]
   const isConv = isOp(layer, 'Conv')
   const input = isConv ? fresh(`${output}/flat`) : layer.inputs[0]!
   const product = isConv ? fresh(`${output}/product`) : output
-  const attributes = { K: int(inputs), N: int(bias.length), bits: int(4), block_size: int(GROUP) }
-  const nodes: Node[] = [node('MatMulNBits', [input, stored, scales, '', '', added], [product], attributes, DOMAIN)]
-  if (isConv) {
+  const attributes = { K: int(width), N: int(bias.length), bits: int(4), block_size: int(2 * stored.dims[2]!) }
+  const nodes: Node[] = [node('MatMulNBits', [input, ...inputs], [product], attributes, DOMAIN)]
+  if (isConv && isHead) {
     nodes.unshift(node('Flatten', [layer.inputs[0]!], [input], { axis: int(1) }))
     const axes = put('axes', { type: 'int64', dims: [2], data: BigInt64Array.of(2n, 3n) })
     nodes.push(node('Unsqueeze', [product, axes], [output]))
+  } else if (isConv) {
+    // channels last, as 8-bit convolutions are computed too: between them ONNX Runtime drops both
+    nodes.unshift(node('Transpose', [layer.inputs[0]!], [input], { perm: ints([0, 2, 3, 1]) }))
+    nodes.push(node('Transpose', [product], [output], { perm: ints([0, 3, 1, 2]) }))
   }
   const all = graph.nodes.flatMap((each) => (each === layer ? nodes : [each]))
   return check({
