@@ -63,6 +63,11 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
   const source: PictureSource = { images: options.images, validation: options.validation, folder: found.folder }
   const splits = await openSplits(prepared.card, source)
   for (const note of prepared.notes) progress.note(note)
+  if (options.validation && !splits.labelled && prepared.card.task !== 'generic') {
+    progress.note(
+      `no labels were found in ${options.validation}: quality is agreement with the original. Names of class folders are looked up among output.labels of model.json (blockscale init writes one)`,
+    )
+  }
   progress.note(`${prepared.blocks.length} blocks, stitched together within ${prepared.stitchedError.toExponential(1)}`)
 
   const id = modelId(prepared.id)
@@ -151,7 +156,7 @@ export async function build(zoo: Zoo, found: FoundModel, options: BuildOptions =
 }
 
 /** Counts up when what a build makes changes, so that no old half is taken over. */
-const FORMAT = 4
+const FORMAT = 5
 
 async function manifestOf({ zoo, id, prepared }: BuildState, { blocks, dropped }: MadeBlocks): Promise<Manifest> {
   const { inputs, outputs } = ends(prepared.normalised.model, prepared.id)

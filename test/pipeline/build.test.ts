@@ -97,6 +97,17 @@ describe('a build of a bare file with unlabelled pictures', () => {
     expect(await zoo.models()).toEqual(['tiny'])
   })
 
+  test('says that class folders which are none of its classes are no labels', async () => {
+    const labelled = join(folder, 'labelled')
+    for (const name of ['cats', 'dogs']) {
+      await mkdir(join(labelled, name), { recursive: true })
+      for (let i = 0; i < 12; i++) await writeFile(join(labelled, name, `${i}.png`), await encodePng(tinyPicture(i)))
+    }
+    const progress = listening(/no labels were found in .*labelled.*output\.labels/)
+    const zoo = openZoo(join(folder, 'zoo-labelled'))
+    await expect(build(zoo, found, { images, validation: labelled, progress })).rejects.toThrow('interrupted')
+  })
+
   test('without enough pictures says so before anything is written', async () => {
     const few = join(folder, 'few')
     await mkdir(few, { recursive: true })
