@@ -1,7 +1,8 @@
 /**
  * Quality that is left at shares of the original's latency and weights: planned by the optimizer from the profiles, then
- * measured as fused wholes on the report pictures, which neither the choice nor the descendants have seen. Beside it are what
- * else one could do with the same network, measured in the same turns:
+ * measured as fused wholes on the report pictures, which neither the choice nor the descendants have seen; and the same plans with
+ * layers solved again on the calibration pictures, in closed form, as `plan --polish` does it. Beside it are what else one could do
+ * with the same network, measured in the same turns:
  *
  * - LegoDNN's recipe (filters of least weight out, then block-wise distillation), planned by the same optimizer;
  * - one pruning level for the whole network, with our own channel choice and refit;
@@ -18,10 +19,12 @@ import { readModel, weightBytes } from '../src/onnx/index.ts'
 import { solve } from '../src/optimizer/index.ts'
 import {
   evaluate,
+  fusePolished,
   fuseToBytes,
   openEvaluationSet,
   openSplits,
   originalChoices,
+  polishPlan,
   prepareItems,
   referencesOf,
 } from '../src/pipeline/index.ts'
@@ -103,7 +106,9 @@ const sets = await Promise.all(sizes.map(setsOf))
 const costs = await measureWholesAtSizes(wholes, sets)
 const originalMs = costs[0]!.get('0')!.latencyP50Ms
 
+const POLISHED = 'blockscale, polished'
 const measured: (Candidate & { quality: number; agreement: number; latency: number; weights: number })[] = []
+const polished = new Map<string, { readonly quality: number; readonly agreement: number }>()
 let metric = ''
 const references = await referencesOf(originalBytes, atOwn)
 for (const [s, { items, ids }] of sets.entries()) {
@@ -113,13 +118,30 @@ for (const [s, { items, ids }] of sets.entries()) {
     const { model } = wholes[Number(id)]!
     const { quality, fidelity } = await evaluate(model, set, manifest.card)
     metric = quality.metric
-    measured.push({
+    const known = {
       ...candidate,
       quality: quality.value,
       agreement: fidelity.value,
       latency: costs[s]!.get(id)!.latencyP50Ms / originalMs,
       weights: weightBytes(readModel(model)) / originalWeights,
-    })
+    }
+    measured.push(known)
+    if (candidate.method !== 'blockscale') continue
+    const { choices, size } = candidate
+    const key = JSON.stringify([choices, size])
+    if (!polished.has(key)) {
+      const { zoo } = ours
+      const items = splits.items.calibration
+      const { kept, polish } = await polishPlan({ zoo, manifest, choices, size, items, what: 'sequence' })
+      const better = kept && polish && (await evaluate(await fusePolished(zoo, manifest, polish), set, manifest.card))
+      const { quality, agreement } = known
+      polished.set(
+        key,
+        better ? { quality: better.quality.value, agreement: better.fidelity.value } : { quality, agreement },
+      )
+    }
+    const { predicted: _, ...rest } = known
+    measured.push({ ...rest, ...polished.get(key), method: POLISHED })
   }
 }
 
