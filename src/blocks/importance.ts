@@ -1,4 +1,4 @@
-import { invertSymmetric, withRidge } from './linear.ts'
+import { invertSymmetric, type LinearAlgebra, withRidge } from './linear.ts'
 
 /** What one layer does with the channels that are to be ranked. */
 export interface ConsumerStatistics {
@@ -19,96 +19,106 @@ export interface ConsumerStatistics {
 /** Classes from the least to the most important, and what the removal of the first n of them costs. */
 export interface Ranking {
   readonly order: readonly number[]
-  /** `loss[n]`: output error, relative to the layer's output power, after n removals; `loss[0]` is 0 */
+  /** `loss[n]`: error after n removals, relative to the power of the output; `loss[0]` is 0 */
   readonly loss: readonly number[]
 }
 
-/** Above this length of a column the inverse that OBS needs takes too long; the activation-aware rank stands in. */
+/** Above this length of a column the inverse that OBS needs takes too long. */
 const LONGEST_FOR_OBS = 1536
 /** With fewer rows than this for each column the inverse is one of noise. */
 const LEAST_ROWS_FOR_OBS = 4
 
 /**
- * Ranks channels by what their removal does to the layers that read them.
+ * Ranks channels by what their removal does to the layers that read them, on average over these.
  *
- * With one reader: greedy structured OBS, score `w_cᵀ (G⁻¹_cc)⁻¹ w_c` with the usual update of weights and inverse, which
- * foresees the least-squares refit. With several readers, very long columns or few rows: `‖W[:,c]‖ · deviation(h_c)`.
+ * Greedy structured OBS, score `w_cᵀ (G⁻¹_cc)⁻¹ w_c` with the usual update of weights and inverse, foresees the least-squares
+ * refit. With very long columns, or too few rows for a refit to go by, what counts is how much of the output all that is removed
+ * makes up together: features that rise and fall together cost more than each by itself.
  *
  * @see OBC (arXiv 2208.11580) for the update
  */
-export function rankClasses(consumers: readonly ConsumerStatistics[]): Ranking {
-  const [only] = consumers
-  if (
-    only &&
-    consumers.length === 1 &&
-    only.columnLength <= LONGEST_FOR_OBS &&
-    only.rows >= LEAST_ROWS_FOR_OBS * only.columnLength
-  ) {
-    const ranking = rankByObs(only)
-    if (ranking) return ranking
-  }
-  return rankByActivation(consumers)
+export async function rankClasses(consumers: readonly ConsumerStatistics[], algebra: LinearAlgebra): Promise<Ranking> {
+  const canBeRefitted = consumers.every(
+    ({ columnLength, rows }) => columnLength <= LONGEST_FOR_OBS && rows >= LEAST_ROWS_FOR_OBS * columnLength,
+  )
+  return (canBeRefitted ? rankByObs(consumers) : undefined) ?? rankByShare(consumers, algebra)
 }
 
-function rankByActivation(consumers: readonly ConsumerStatistics[]): Ranking {
+/** Greedily by the power of what is removed, `tr(W_R G_RR W_Rᵀ)`. */
+async function rankByShare(consumers: readonly ConsumerStatistics[], algebra: LinearAlgebra): Promise<Ranking> {
   const count = consumers[0]?.columnsOf.length ?? 0
-  const scores = new Float64Array(count)
+  // what each pair of classes adds
+  const pairs = new Float64Array(count * count)
   for (const { gram, weights, outputs, columnLength: d, columnsOf, power } of consumers) {
-    columnsOf.forEach((columns, rank) => {
-      for (const c of columns) {
-        let norm = 0
-        for (let o = 0; o < outputs; o++) norm += weights[o * d + c]! ** 2
-        scores[rank]! += (norm * gram[c * d + c]!) / power / consumers.length
+    const overlap = await algebra.transposedProduct(weights, weights, outputs)
+    for (let a = 0; a < count; a++) {
+      for (let b = 0; b < count; b++) {
+        let sum = 0
+        for (const i of columnsOf[a]!) for (const j of columnsOf[b]!) sum += overlap[i * d + j]! * gram[i * d + j]!
+        pairs[a * count + b]! += sum / power / consumers.length
       }
-    })
+    }
   }
-  const order = Array.from(scores.keys()).sort((a, b) => scores[a]! - scores[b]! || a - b)
+  const added = Float64Array.from({ length: count }, (_, a) => pairs[a * count + a]!)
+  const alive = new Set(added.keys())
+  const order: number[] = []
   const loss = [0]
-  for (const rank of order) loss.push(loss[loss.length - 1]! + scores[rank]!)
+  let share = 0
+  while (alive.size > 0) {
+    let best = -1
+    for (const rank of alive) if (best < 0 || added[rank]! < added[best]!) best = rank
+    share += added[best]!
+    alive.delete(best)
+    order.push(best)
+    loss.push(Math.max(loss[loss.length - 1]!, share))
+    for (const rank of alive) added[rank]! += 2 * pairs[best * count + rank]!
+  }
   return { order, loss }
 }
 
-function rankByObs({
-  gram,
-  weights,
-  outputs,
-  columnLength: d,
-  columnsOf,
-  power,
-}: ConsumerStatistics): Ranking | undefined {
-  const inverse = invertSymmetric(withRidge(gram, d, 1e-4), d)
-  if (!inverse) return undefined
-
-  const w = Float64Array.from(weights)
-  const alive = new Set(columnsOf.keys())
+function rankByObs(consumers: readonly ConsumerStatistics[]): Ranking | undefined {
+  const readers: Reader[] = []
+  for (const { gram, weights, outputs, columnLength: d, columnsOf, power } of consumers) {
+    const inverse = invertSymmetric(withRidge(gram, d, 1e-4), d)
+    if (!inverse) return undefined
+    readers.push({ inverse, w: Float64Array.from(weights), outputs, d, columnsOf, power: power * consumers.length })
+  }
+  const alive = new Set(consumers[0]?.columnsOf.keys())
   const order: number[] = []
   const loss = [0]
   while (alive.size > 1) {
     let best = -1
     let bestScore = Number.POSITIVE_INFINITY
     for (const rank of alive) {
-      const score = removalCost(columnsOf[rank]!, inverse, w, outputs, d)
+      let score = 0
+      for (const each of readers) score += removalCost(each.columnsOf[rank]!, each) / each.power
       if (score < bestScore) {
         best = rank
         bestScore = score
       }
     }
     if (best < 0) break
-    eliminate(columnsOf[best]!, inverse, w, outputs, d)
+    for (const each of readers) eliminate(each.columnsOf[best]!, each)
     alive.delete(best)
     order.push(best)
-    loss.push(loss[loss.length - 1]! + Math.max(0, bestScore) / power)
+    loss.push(loss[loss.length - 1]! + Math.max(0, bestScore))
   }
   return { order: [...order, ...alive], loss: [...loss, ...[...alive].map(() => Number.POSITIVE_INFINITY)] }
 }
 
-function removalCost(
-  columns: readonly number[],
-  inverse: Float64Array,
-  w: Float64Array,
-  outputs: number,
-  d: number,
-): number {
+/** A layer while channels are taken from it: its weights make up for those that are gone. */
+interface Reader {
+  readonly inverse: Float64Array
+  /** `[outputs, d]` */
+  readonly w: Float64Array
+  readonly outputs: number
+  readonly d: number
+  readonly columnsOf: ConsumerStatistics['columnsOf']
+  readonly power: number
+}
+
+function removalCost(columns: readonly number[], { inverse, w, outputs, d }: Reader): number {
+  if (columns.length === 0) return 0
   if (columns.length === 1) {
     const c = columns[0]!
     let norm = 0
@@ -137,13 +147,7 @@ function innerInverse(columns: readonly number[], inverse: Float64Array, d: numb
 }
 
 /** Takes columns out, one after the other: the rest of the weights and the inverse make up for each. */
-function eliminate(
-  columns: readonly number[],
-  inverse: Float64Array,
-  w: Float64Array,
-  outputs: number,
-  d: number,
-): void {
+function eliminate(columns: readonly number[], { inverse, w, outputs, d }: Reader): void {
   const row = new Float64Array(d)
   for (const c of columns) {
     const pivot = inverse[c * d + c]!

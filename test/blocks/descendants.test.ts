@@ -4,6 +4,7 @@ import { leastWeightsRemoved, pruneByL1 } from '../../src/blocks/descendants/l1.
 import { analyseRanks, lowRank } from '../../src/blocks/descendants/low-rank.ts'
 import { analysePruning, prune } from '../../src/blocks/descendants/prune.ts'
 import { analyseReplacements, replaceBranches } from '../../src/blocks/descendants/replace.ts'
+import { rankClasses } from '../../src/blocks/importance.ts'
 import {
   defaultRecipes,
   type KnownDescendant,
@@ -16,7 +17,7 @@ import {
 } from '../../src/blocks/index.ts'
 import { removeChannels } from '../../src/blocks/remove.ts'
 import { macs } from '../../src/onnx/index.ts'
-import { floats } from '../../src/tensor/index.ts'
+import { floats, type Tensor } from '../../src/tensor/index.ts'
 import { Builder, fire, gated, inverted, residual, shuffled, splitHead } from './tiny-blocks.ts'
 
 let algebra: LinearAlgebra
@@ -72,6 +73,59 @@ describe.each(Object.entries(blocks))('%s', (_name, make) => {
     const [with_, without] = [await verify(block, pruned!.model, held, false), await verify(block, plain, held, false)]
     expect(with_.fault).toBeUndefined()
     expect(with_.outputError).toBeLessThan(without.outputError)
+  })
+})
+
+test('channels go where the output of the block misses them least', async () => {
+  const b = new Builder(12)
+  for (const side of ['quiet', 'loud']) {
+    b.conv('x', `${side}.a`, 64, 16, 3)
+    b.op('Relu', [`${side}.a`], `${side}.r`)
+    b.conv(`${side}.r`, side, 16, 64, 3)
+  }
+  // one side is a tenth of what it would be, so that errors of equal share matter little there
+  const weights = b.initializers.get('quiet.w')!
+  b.initializers.set('quiet.w', {
+    ...weights,
+    data: Float32Array.from(weights.data as Float32Array, (w) => w / 10),
+  } as Tensor)
+  b.op('Add', ['quiet', 'loud'], 'y')
+  const { block, samples } = await b.block([1, 16, 8, 8], 'y', 32)
+  const pruned = await prune(block, samples, await analysePruning(block, samples, algebra), 0.5, algebra)
+  const [quiet, loud] = String(pruned!.parameters.widths).split(' ').map(Number)
+  expect(quiet!).toBeLessThan(loud! - 16)
+})
+
+describe('channels that are ranked', () => {
+  const [d, outputs] = [4, 2]
+  // 0 and 1 always rise and fall together, 2 and 3 go against each other
+  const gram = Float32Array.of(1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1.21, -1.21, 0, 0, -1.21, 1.21)
+  const weights = Float32Array.of(1, 1, 1, 1, 1, 1, 1, 1)
+  const columnsOf = [[0], [1], [2], [3]]
+  const reader = { gram, weights, outputs, columnLength: d, columnsOf, power: 8 }
+
+  test('by few rows: those that cancel go together before one of those that add up', async () => {
+    const { order, loss } = await rankClasses([{ ...reader, rows: 8 }], algebra)
+    expect(order).toEqual([0, 2, 3, 1])
+    // what is left of the output when 0, 2 and 3 are gone, and when nothing is there: a quarter of the power is missing, then all
+    expect(loss.map((each) => Math.round(100 * each) / 100)).toEqual([0, 0.25, 0.55, 0.55, 1])
+  })
+
+  test('by many rows: of two that are the same, the other one makes up for the first', async () => {
+    const { order, loss } = await rankClasses([{ ...reader, rows: 8000 }], algebra)
+    expect(new Set(order.slice(0, 2)).size).toBe(2)
+    expect(loss[1]).toBeLessThan(0.01)
+    const twice = await rankClasses(
+      [
+        { ...reader, rows: 8000 },
+        { ...reader, rows: 8000 },
+      ],
+      algebra,
+    )
+    expect(twice.order).toEqual(order)
+    twice.loss.slice(0, 3).forEach((each, n) => {
+      expect(each).toBeCloseTo(loss[n]!, 6)
+    })
   })
 })
 

@@ -2,12 +2,14 @@ import { BlockscaleError, descendantId } from '../../base/index.ts'
 import { type Graph, type Model, macsByNode } from '../../onnx/index.ts'
 import type { Block, Descendant, Samples } from '../block.ts'
 import { analyseChannels, type ChannelGroup, type Channels } from '../channels.ts'
+import { Rows } from '../columns.ts'
 import { type ConsumerStatistics, type Ranking, rankClasses } from '../importance.ts'
 import { dot, type LinearAlgebra } from '../linear.ts'
 import { type LayerReference, recordReference } from '../reference.ts'
 import { refit, weightsOf } from '../refit.ts'
 import { removeChannels } from '../remove.ts'
-import { chooseWidths } from '../widths.ts'
+import { outputError } from '../verify.ts'
+import { candidateWidths, chooseWidths } from '../widths.ts'
 
 /** Fractions of the prunable operations that are kept, from light to heavy pruning. */
 export const PRUNE_LEVELS = [0.75, 0.5, 0.35, 0.2] as const
@@ -36,14 +38,61 @@ export async function analysePruning(block: Block, samples: Samples, algebra: Li
   const macs = macsByNode(block.model, block.nominal)
   const rankings: Ranking[] = []
   for (const group of channels.groups) {
-    rankings.push(rankClasses(await statistics(group, channels, references, graph, algebra)))
+    rankings.push(await rankClasses(await statistics(group, channels, references, graph, algebra), algebra))
   }
-  return {
+  const analysis = {
     channels,
     references,
     rankings,
     macsPerChannel: channels.groups.map((group) => costPerChannel(group, channels, graph, macs)),
   }
+  return { ...analysis, rankings: await inTermsOfTheBlock(block, samples, analysis, algebra) }
+}
+
+/** Share of the pictures that a group alone is pruned on, and judged on the others. */
+const FITTED = 0.75
+/** How far a group is pruned to see what that means to the block. */
+const PROBED = 0.5
+
+/**
+ * Rankings whose losses can be compared between groups: not what the next layer loses, but what reaches the outputs of the block,
+ * as seen where one group alone is pruned.
+ */
+async function inTermsOfTheBlock(
+  block: Block,
+  samples: Samples,
+  analysis: PruneAnalysis,
+  algebra: LinearAlgebra,
+): Promise<readonly Ranking[]> {
+  const { channels, rankings } = analysis
+  if (rankings.length < 2) return rankings
+  const fitted = Math.ceil(FITTED * samples.length)
+  const [seen, held] = [samples.slice(0, fitted), samples.slice(fitted)]
+  if (held.length === 0) return rankings
+  const references = new Map([...analysis.references].map(([name, all]) => [name, onFirst(all, fitted)]))
+  const sizes = channels.groups.map(({ classes }) => classes.length)
+  const scaled: Ranking[] = []
+  for (const [g, { order, loss }] of rankings.entries()) {
+    const size = sizes[g]!
+    const width = candidateWidths(size).find((each) => each <= PROBED * size) ?? size
+    const widths = sizes.map((each, index) => (index === g ? width : each))
+    const student = await pruneTo(block, seen, { ...analysis, references }, widths, algebra)
+    const error = student ? await outputError(block.model, student, held) : 0
+    const guessed = loss[size - width]!
+    const scale = error > 0 && error < 1 && guessed > 0 && Number.isFinite(guessed) ? error / (1 - error) / guessed : 1
+    scaled.push({ order, loss: loss.map((each) => scale * each) })
+  }
+  return scaled
+}
+
+/** The reference of the first pictures. */
+function onFirst(all: LayerReference, pictures: number): LayerReference {
+  const positions = all.positions.slice(0, pictures)
+  const rows = positions.reduce((sum, { length }) => sum + length, 0)
+  const targets = new Rows(rows, all.targets.width)
+  targets.data.set(all.targets.data.subarray(0, targets.data.length))
+  targets.rows = rows
+  return { ...all, positions, targets }
 }
 
 /**
