@@ -23,6 +23,21 @@ export interface Ranking {
   readonly loss: readonly number[]
 }
 
+/**
+ * By how much a ranking's losses are to be multiplied, so that what it says of `removed` is what was measured.
+ *
+ * @param error measured share of an output that is error, as `outputError` gives it
+ */
+export function scaleOf({ loss }: Ranking, removed: number, error: number): number {
+  const said = loss[removed] ?? 0
+  return error > 0 && error < 1 && said > 0 && Number.isFinite(said) ? error / (1 - error) / said : 1
+}
+
+export const scaledBy = ({ order, loss }: Ranking, scale: number): Ranking => ({
+  order,
+  loss: loss.map((each) => scale * each),
+})
+
 /** Above this length of a column the inverse that OBS needs takes too long. */
 const LONGEST_FOR_OBS = 1536
 /** With fewer rows than this for each column the inverse is one of noise. */

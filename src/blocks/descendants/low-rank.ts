@@ -3,11 +3,14 @@ import { check, freshNames, type Graph, isOp, type Model, type Node, node } from
 import { floats } from '../../tensor/index.ts'
 import type { Block, Descendant, Samples } from '../block.ts'
 import { isConsumer } from '../channels.ts'
+import { scaledBy, scaleOf } from '../importance.ts'
 import type { LinearAlgebra } from '../linear.ts'
 import { channelSplit, type Pair, type Split, spatialSplit } from '../rank-splits.ts'
-import { recordReference, recordTargets } from '../reference.ts'
+import { parted } from '../record.ts'
+import { recordReference, recordTargets, type WantedLayer } from '../reference.ts'
 import { refit, weightsOf } from '../refit.ts'
-import { chooseWidths } from '../widths.ts'
+import { outputError } from '../verify.ts'
+import { candidateWidths, chooseWidths } from '../widths.ts'
 
 /** Fractions of the operations of the layers that can be split which are kept. */
 export const RANK_LEVELS = [0.65, 0.4, 0.25] as const
@@ -40,7 +43,31 @@ export async function analyseRanks(
     const spatial = await spatialSplit(seen, algebra)
     found.push([await channelSplit(seen, algebra), ...(spatial ? [spatial] : [])])
   }
-  return found
+  return found.length < 2 ? found : inTermsOfTheBlock(block, samples, found, algebra)
+}
+
+/** How far a layer alone is narrowed to see what that means to the block. */
+const PROBED = 0.5
+
+/** The splits with losses that can be compared between layers: what reaches the outputs of the block. */
+async function inTermsOfTheBlock(
+  block: Block,
+  samples: Samples,
+  layers: readonly (readonly Split[])[],
+  algebra: LinearAlgebra,
+): Promise<readonly (readonly Split[])[]> {
+  const [seen, held] = parted(samples)
+  if (held.length === 0) return layers
+  const scaled: Split[][] = []
+  for (const ways of layers) {
+    const split = betterAt(PROBED, ways)
+    const rank = candidateWidths(split.cost.size).find((each) => each <= PROBED * split.cost.size)
+    const probe = rank === undefined ? undefined : await splitTo(block, seen, [{ split, rank }], algebra)
+    const error = probe ? await outputError(block.model, probe.model, held) : 0
+    const scale = scaleOf(split.cost.ranking, split.cost.size - (rank ?? 0), error)
+    scaled.push(ways.map((way) => ({ ...way, cost: { ...way.cost, ranking: scaledBy(way.cost.ranking, scale) } })))
+  }
+  return scaled
 }
 
 const isSplittable = (layer: Node, graph: Graph): boolean => {
@@ -82,38 +109,44 @@ export async function lowRank(
     splits.map(({ cost }) => cost),
     keep,
   )
-  const taken: (Split & { readonly rank: number; readonly made: Pair })[] = []
-  for (const [i, split] of splits.entries()) {
-    const rank = ranks[i]!
-    if (rank < split.cost.size) taken.push({ ...split, rank, made: await split.pair(rank) })
-  }
+  const taken = splits.flatMap((split, i) => (ranks[i]! < split.cost.size ? [{ split, rank: ranks[i]! }] : []))
   if (taken.length === 0) return undefined
-  let model = block.model
-  for (const { layer, made } of taken) model = splitLayer(model, layer, made)
-  const wanted = taken.map(({ reference: { output }, made: { shape } }) => ({
-    output,
-    input: directionsOf(output),
-    shape,
-  }))
-  const targets = await recordTargets(block, samples, wanted)
+  const { model, added } = await splitTo(block, samples, taken, algebra)
   return {
     block: block.id,
     id: descendantId(`rank${Math.round(100 * keep)}`),
     kind: 'low-rank',
     parameters: {
       keep,
-      layers: wanted.map(({ output }) => output).join(' '),
-      ways: taken.map(({ way }) => way).join(' '),
+      layers: taken.map(({ split }) => split.reference.output).join(' '),
+      ways: taken.map(({ split }) => split.way).join(' '),
       ranks: taken.map(({ rank }) => rank).join(' '),
     },
-    model: await refit(model, samples, targets, () => undefined, algebra),
-    added: new Map(
-      taken.map(({ reference: { output }, rank, made }) => {
-        const [batch = 1] = block.nominal.get(output) ?? []
-        return [directionsOf(output), [batch, rank, ...made.plane]]
-      }),
-    ),
+    model,
+    added,
   }
+}
+
+/** The block with layers split at these ranks, solved again; and the shapes of what is between the two halves. */
+async function splitTo(
+  block: Block,
+  samples: Samples,
+  taken: readonly { readonly split: Split; readonly rank: number }[],
+  algebra: LinearAlgebra,
+): Promise<Required<Pick<Descendant, 'model' | 'added'>>> {
+  let { model } = block
+  const wanted: WantedLayer[] = []
+  const added = new Map<string, readonly number[]>()
+  for (const { split, rank } of taken) {
+    const { output } = split.reference
+    const made = await split.pair(rank)
+    model = splitLayer(model, split.layer, made)
+    wanted.push({ output, input: directionsOf(output), shape: made.shape })
+    const [batch = 1] = block.nominal.get(output) ?? []
+    added.set(directionsOf(output), [batch, rank, ...made.plane])
+  }
+  const targets = await recordTargets(block, samples, wanted)
+  return { model: await refit(model, samples, targets, () => undefined, algebra), added }
 }
 
 /** What makes two of them the same. */

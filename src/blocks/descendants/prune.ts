@@ -3,8 +3,9 @@ import { type Graph, type Model, macsByNode } from '../../onnx/index.ts'
 import type { Block, Descendant, Samples } from '../block.ts'
 import { analyseChannels, type ChannelGroup, type Channels } from '../channels.ts'
 import { Rows } from '../columns.ts'
-import { type ConsumerStatistics, type Ranking, rankClasses } from '../importance.ts'
+import { type ConsumerStatistics, type Ranking, rankClasses, scaledBy, scaleOf } from '../importance.ts'
 import { dot, type LinearAlgebra } from '../linear.ts'
+import { parted } from '../record.ts'
 import { type LayerReference, recordReference } from '../reference.ts'
 import { refit, weightsOf } from '../refit.ts'
 import { removeChannels } from '../remove.ts'
@@ -49,9 +50,7 @@ export async function analysePruning(block: Block, samples: Samples, algebra: Li
   return { ...analysis, rankings: await inTermsOfTheBlock(block, samples, analysis, algebra) }
 }
 
-/** Share of the pictures that a group alone is pruned on, and judged on the others. */
-const FITTED = 0.75
-/** How far a group is pruned to see what that means to the block. */
+/** How far a group alone is pruned to see what that means to the block. */
 const PROBED = 0.5
 
 /**
@@ -65,22 +64,18 @@ async function inTermsOfTheBlock(
   algebra: LinearAlgebra,
 ): Promise<readonly Ranking[]> {
   const { channels, rankings } = analysis
-  if (rankings.length < 2) return rankings
-  const fitted = Math.ceil(FITTED * samples.length)
-  const [seen, held] = [samples.slice(0, fitted), samples.slice(fitted)]
-  if (held.length === 0) return rankings
-  const references = new Map([...analysis.references].map(([name, all]) => [name, onFirst(all, fitted)]))
+  const [seen, held] = parted(samples)
+  if (rankings.length < 2 || held.length === 0) return rankings
+  const references = new Map([...analysis.references].map(([name, all]) => [name, onFirst(all, seen.length)]))
   const sizes = channels.groups.map(({ classes }) => classes.length)
   const scaled: Ranking[] = []
-  for (const [g, { order, loss }] of rankings.entries()) {
+  for (const [g, ranking] of rankings.entries()) {
     const size = sizes[g]!
     const width = candidateWidths(size).find((each) => each <= PROBED * size) ?? size
     const widths = sizes.map((each, index) => (index === g ? width : each))
     const student = await pruneTo(block, seen, { ...analysis, references }, widths, algebra)
     const error = student ? await outputError(block.model, student, held) : 0
-    const guessed = loss[size - width]!
-    const scale = error > 0 && error < 1 && guessed > 0 && Number.isFinite(guessed) ? error / (1 - error) / guessed : 1
-    scaled.push({ order, loss: loss.map((each) => scale * each) })
+    scaled.push(scaledBy(ranking, scaleOf(ranking, size - width, error)))
   }
   return scaled
 }
