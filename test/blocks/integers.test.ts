@@ -1,3 +1,6 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { seededRandom } from '../../src/base/index.ts'
@@ -11,8 +14,10 @@ import { insertPairs } from '../../src/blocks/qdq.ts'
 import { searchRanges } from '../../src/blocks/range-search.ts'
 import { observe } from '../../src/blocks/ranges.ts'
 import { outputError, verify } from '../../src/blocks/verify.ts'
+import { openSession } from '../../src/engine/index.ts'
+import { ints, readModel, writeModel } from '../../src/onnx/index.ts'
 import { floats } from '../../src/tensor/index.ts'
-import { inverted, residual } from './tiny-blocks.ts'
+import { Builder, inverted, residual } from './tiny-blocks.ts'
 
 let algebra: LinearAlgebra
 beforeAll(async () => {
@@ -128,6 +133,44 @@ test('equalised channels compute the same, and fill their range', async () => {
   const { outputError, fault } = await verify(block, equal, samples, false)
   expect(fault).toBeUndefined()
   expect(outputError).toBeLessThan(1e-8)
+})
+
+test('what a float layer gives is pooled in float, and what is rounded behind the pool is the same', async () => {
+  const b = new Builder(21)
+  b.conv('x', 'stem', 16, 3, 3)
+  b.op('Relu', ['stem'], 'r')
+  b.op('MaxPool', ['r'], 'pool', { kernel_shape: ints([2, 2]), strides: ints([2, 2]) })
+  b.conv('pool', 'y', 16, 16, 3)
+  const { block, samples } = await b.block([1, 3, 16, 16], 'y', 32)
+  const made = (await quantise(block, { model: block.model, parameters: {} }, samples, algebra, {
+    borders: new Map(),
+    keepFloat: new Set(['stem']),
+    finalOutputs: new Set(),
+    sums: 'exact',
+  }))!
+  const folder = await mkdtemp(join(tmpdir(), 'blockscale-pool-'))
+  try {
+    const path = join(folder, 'optimised.onnx')
+    const session = await openSession(writeModel(made.model), { saveOptimizedTo: path })
+    await session.release()
+    const { graph } = readModel(await readFile(path))
+    const pool = graph.nodes.find(({ op }) => op === 'MaxPool')!
+    const makerOf = (value: string) => graph.nodes.find(({ outputs }) => outputs.includes(value))
+    expect(makerOf(pool.inputs[0]!)?.op).toBe('Conv')
+    expect(graph.nodes.some(({ op }) => op === 'QLinearConv')).toBe(true)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+  // without the limits that keep them apart
+  const clip = made.model.graph.nodes.find(({ op }) => op === 'Clip')!
+  const nodes = made.model.graph.nodes
+    .filter((each) => each !== clip)
+    .map((each) => ({
+      ...each,
+      inputs: each.inputs.map((name) => (name === clip.outputs[0] ? clip.inputs[0]! : name)),
+    }))
+  const plain = { ...made.model, graph: { ...made.model.graph, nodes } }
+  expect(await outputError(made.model, plain, samples)).toBeLessThan(1e-12)
 })
 
 test('what ranges clip of one picture in ten is not made up for at the other nine', async () => {
