@@ -7,7 +7,10 @@ import { targetOf } from './losses.ts'
 import { type Samples, type Trained, type TrainOptions, train } from './train.ts'
 import { adam } from './update.ts'
 
-/** What a block gets and what it is to give: tensors with the samples along their first axis. */
+/**
+ * What a block gets and what it is to give: tensors with the samples along their first axis. A target may have several rows for
+ * each sample there, as boxes of all places in a list.
+ */
 export interface DistillSamples {
   readonly inputs: Tensors
   readonly targets: Tensors
@@ -86,15 +89,19 @@ export async function distill(
 }
 
 function sampleCount({ inputs, targets }: DistillSamples): number {
-  const counts = new Set([...Object.values(inputs), ...Object.values(targets)].map((value) => value.dims[0] ?? 0))
-  if (counts.size !== 1) {
-    throw new BlockscaleError('TENSOR_INVALID', `inputs and targets have ${[...counts].join(' and ')} samples`)
+  const rowsOf = (of: Tensors) => Object.values(of).map(({ dims }) => dims[0] ?? 0)
+  const counts = new Set(rowsOf(inputs))
+  const [count = 0] = counts
+  if (counts.size !== 1 || rowsOf(targets).some((rows) => rows === 0 || rows % count !== 0)) {
+    const all = [...new Set([...counts, ...rowsOf(targets)])]
+    throw new BlockscaleError('TENSOR_INVALID', `inputs and targets have ${all.join(' and ')} samples`)
   }
-  return [...counts][0]!
+  return count
 }
 
 /** Rows of tensors held in memory, as a data source. */
 export function rows({ inputs, targets }: DistillSamples, of: readonly number[]): Samples {
+  const count = Object.values(inputs)[0]?.dims[0] ?? 1
   const named = [
     ...Object.entries(inputs),
     ...Object.entries(targets).map(([name, value]): [string, Tensor] => [targetOf(name), value]),
@@ -107,6 +114,7 @@ export function rows({ inputs, targets }: DistillSamples, of: readonly number[])
           name,
           pick(
             value,
+            count,
             indices.map((i) => of[i]!),
           ),
         ]),
@@ -114,14 +122,16 @@ export function rows({ inputs, targets }: DistillSamples, of: readonly number[])
   }
 }
 
-function pick(value: Tensor, indices: readonly number[]): Tensor {
-  const each = elementCount(value.dims.slice(1))
+/** Of so many samples those of these numbers. */
+function pick(value: Tensor, count: number, indices: readonly number[]): Tensor {
+  const [rows = 0, ...rest] = value.dims
+  const each = elementCount(value.dims) / count
   const from = value.data as Float32Array
   const data = new Float32Array(indices.length * each)
   indices.forEach((index, i) => {
     data.set(from.subarray(index * each, (index + 1) * each), i * each)
   })
-  return floats([indices.length, ...value.dims.slice(1)], data)
+  return floats([(indices.length * rows) / count, ...rest], data)
 }
 
 function power(value: Tensor): number {

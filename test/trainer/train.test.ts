@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { seededRandom } from '../../src/base/index.ts'
 import { openSession } from '../../src/engine/index.ts'
-import { type Model, writeModel } from '../../src/onnx/index.ts'
-import { floats, type Tensor } from '../../src/tensor/index.ts'
+import { type Model, node, writeModel } from '../../src/onnx/index.ts'
+import { floats, longs, type Tensor } from '../../src/tensor/index.ts'
 import {
   adam,
   distill,
@@ -147,6 +147,20 @@ test('distillation brings a student nearer to its teacher on samples that it has
   const { model, samples } = await student(0.2)
   const distilled = await distill(model, samples, { steps: 120, batch: 16, rate: 2e-3 })
   expect(distilled.heldOutAfter).toBeLessThan(distilled.heldOutBefore / 3)
+})
+
+test('a student that gives several rows for each sample learns them all', async () => {
+  const { model, samples } = await student(0.2)
+  const { graph } = model
+  const initializers = new Map([...graph.initializers, ['pairs', longs([-1, 2])] as const])
+  const nodes = [...graph.nodes, node('Reshape', ['logits', 'pairs'], ['listed'])]
+  const listing = { ...model, graph: { ...graph, nodes, initializers, outputs: [{ name: 'listed' }] } }
+  const { logits } = samples.targets
+  const targets = { listed: floats([160, 2], logits!.data as Float32Array) }
+  const distilled = await distill(listing, { inputs: samples.inputs, targets }, { steps: 120, batch: 16, rate: 2e-3 })
+  expect(distilled.heldOutAfter).toBeLessThan(distilled.heldOutBefore / 3)
+  const odd = { listed: floats([159, 2], (logits!.data as Float32Array).subarray(0, 318)) }
+  await expect(distill(listing, { inputs: samples.inputs, targets: odd })).rejects.toThrow('80 and 159 samples')
 })
 
 test('distillation with a ruinous rate returns the student that came', async () => {
