@@ -16,8 +16,11 @@ export interface CurvedSum {
 
 /** No correction of single choices. */
 export const STIFF = Number.POSITIVE_INFINITY
-/** A choice is never taken for more or less than so many times what it was alone. */
-const MOST_CHANGE = 5
+/**
+ * A choice is taken for so many times what it was alone. That was measured, so that in company it does more and hardly less: deep
+ * wholes, where little is left to lose, would make a small thing of what is only ever seen in them, and plans would take it.
+ */
+const CHANGE = { least: 0.7, most: 5 }
 /** A softer candidate has to be better by this. */
 const CLEARLY_LESS = 0.98
 
@@ -59,7 +62,7 @@ export function correctParts<Whole extends MeasuredWhole>(
   if (rows.length === 0) return [...parts]
   const squares = mean(rows.map((row) => [...row.values()].reduce((total, value) => total + value * value, 0)))
   const gamma = ridge(rows, targets, lambda * Math.max(squares, 1e-12), parts.length)
-  return alone.map((part, choice) => part * Math.max(1 / MOST_CHANGE, Math.min(MOST_CHANGE, 1 + gamma[choice]!)))
+  return alone.map((part, choice) => part * Math.max(CHANGE.least, Math.min(CHANGE.most, 1 + gamma[choice]!)))
 }
 
 /** Predictions of wholes by fits that have not seen them: each of `folds` parts by a fit to the others. */

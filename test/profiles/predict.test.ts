@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { blockId, descendantId, ORIGINAL } from '../../src/base/index.ts'
+import { blockId, descendantId, ORIGINAL, seededRandom } from '../../src/base/index.ts'
 import type { ProblemModel } from '../../src/optimizer/problem.ts'
 import { fitCurve } from '../../src/profiles/curve.ts'
 import { type DescendantProfile, fitPredictor, type Predictor, problemModel } from '../../src/profiles/index.ts'
@@ -97,6 +97,37 @@ describe('predictions of fresh combinations', () => {
       return error / n
     }
     expect(errorWith(64)).toBeLessThan(errorWith(0))
+  })
+
+  it.each([1, 7])('what was only seen where little was left to lose is not taken for harmless (%i)', (seed) => {
+    const random = seededRandom(seed)
+    const divergences = new Map([ORIGINAL, 'light', 'middle', 'deep'].map((id, i) => [id, [0, 0.02, 0.1, 0.4][i]!]))
+    const blocks = Array.from({ length: 6 }, (_, b) => blockId(`b${b}`))
+    const descendants = blocks.flatMap((block) =>
+      [...divergences].map(([id, divergence]) => {
+        const costs = { latencyMs: 1, memoryBytes: 1, loadMs: 1, anonymousBytes: 0 }
+        return { block, descendant: descendantId(id), divergence, ...costs }
+      }),
+    )
+    const choose = (of: (b: number) => string) =>
+      Object.fromEntries(blocks.map((block, b) => [block, of(b)])) as Choices
+    const others = ['deep', 'middle', 'light', ORIGINAL]
+    // six wholes are deep everywhere; in the others the first block never is
+    const combinations = Array.from({ length: 40 }, (_, i) => {
+      const choices = choose((b) => {
+        if (i < 6) return 'deep'
+        if (b === 0) return random() < 0.5 ? 'light' : 'middle'
+        return others[Math.floor(4 * random() ** (i % 3 === 0 ? 2 : 0.5))]!
+      })
+      // beyond 0.8 nothing is left to lose
+      const sum = Object.values(choices).reduce((total, id) => total + divergences.get(id)!, 0)
+      const divergence = Math.min(0.8, sum) * (0.9 + 0.2 * random())
+      return { choices, divergence, quality: 0.5 - 0.5 * divergence }
+    })
+    const predictor = fitPredictor({ originalQuality: 0.5, descendants, combinations })
+    const alone = choose((b) => (b === 0 ? 'deep' : ORIGINAL))
+    expect(predictor.divergence(alone)).toBeGreaterThan(0.2)
+    expect(predictor.quality(alone).value).toBeLessThan(0.4)
   })
 
   it('the original has its own quality, surely', () => {
