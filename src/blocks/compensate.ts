@@ -12,11 +12,11 @@ import {
 import type { LinearAlgebra } from './linear.ts'
 import { scaleAxis } from './qdq.ts'
 import { record } from './record.ts'
-import { centre, pickPositions, type RowRule } from './reference.ts'
+import { centre, pickPositions, type RowRule, rowCount } from './reference.ts'
 
-/** Rows to look at, and with how few for each column second moments are those of noise. */
-const ROWS: RowRule = { perUnknown: 8, least: 3000, mostBytes: 60e6 }
-const FEWEST_ROWS = 4
+/** Rows to look at before weights are rounded, and with how few for each column second moments are those of noise. */
+export const ROWS: RowRule = { perUnknown: 8, least: 3000, mostBytes: 60e6 }
+export const FEWEST_ROWS = 4
 /** Longer columns take too long to factor. */
 const LONGEST_COLUMN = 1536
 
@@ -81,7 +81,7 @@ function prepared(layer: Node, graph: Graph, nominal: Block['nominal'], pictures
   const plane = dims.slice(2).reduce((product, size) => product * size, 1)
   const columns = shape.columnLength
   const positions = pickPositions({ output, plane, columns, width: columns, pictures }, ROWS)
-  const count = positions.reduce((sum, { length }) => sum + length, 0)
+  const count = rowCount(positions)
   if (count < FEWEST_ROWS * columns) return undefined
   return {
     layer,

@@ -23,16 +23,6 @@ export interface Ranking {
   readonly loss: readonly number[]
 }
 
-/**
- * By how much a ranking's losses are to be multiplied, so that what it says of `removed` is what was measured.
- *
- * @param error measured share of an output that is error, as `outputError` gives it
- */
-export function scaleOf({ loss }: Ranking, removed: number, error: number): number {
-  const said = loss[removed] ?? 0
-  return error > 0 && error < 1 && said > 0 && Number.isFinite(said) ? error / (1 - error) / said : 1
-}
-
 export const scaledBy = ({ order, loss }: Ranking, scale: number): Ranking => ({
   order,
   loss: loss.map((each) => scale * each),

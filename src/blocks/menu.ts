@@ -2,7 +2,7 @@ import { macs, weightBytes } from '../onnx/index.ts'
 import { elementCount } from '../tensor/index.ts'
 import type { Block, Descendant, Samples } from './block.ts'
 import { branchesOf } from './branches.ts'
-import { type FourBitLayers, hasFourBitLayers, inFourBits } from './descendants/four-bit.ts'
+import { FOUR_BIT_SUFFIX, type FourBitLayers, hasFourBitLayers, inFourBits } from './descendants/four-bit.ts'
 import { mannerIn, quantise } from './descendants/int8.ts'
 import { L1_LEVELS, pruneByL1 } from './descendants/l1.ts'
 import { analyseRanks, lowRank, RANK_LEVELS, ranksOf } from './descendants/low-rank.ts'
@@ -36,9 +36,9 @@ export interface MenuOptions {
  * Forms with weights in 4 bits of what was made in integers. The one of all 1×1 convolutions costs time, so that it is only worth
  * making where it keeps more than narrower layers would.
  */
-const FOUR_BIT_FORMS: readonly { suffix: string; which: FourBitLayers; of?: readonly string[] }[] = [
-  { suffix: '-w4', which: 'heads' },
-  { suffix: '-w4p', which: 'pointwise', of: ['int8', 'prune25-int8', 'prune50-int8'] },
+const FOUR_BIT_FORMS: readonly { which: FourBitLayers; of?: readonly string[] }[] = [
+  { which: 'heads' },
+  { which: 'pointwise', of: ['int8', 'prune25-int8', 'prune50-int8'] },
 ]
 
 /** What was tried before; `offer` and `parameters` only where something came of it. */
@@ -104,7 +104,9 @@ export async function* makeDescendants(
   /** The forms in 4 bits that are still to be made of what was made in integers. */
   const openForms = (id: string) =>
     open(id) || known.get(id)?.offer !== undefined
-      ? smallForms.filter(({ suffix, of }) => open(`${id}${suffix}`) && (of === undefined || of.includes(id)))
+      ? smallForms.filter(
+          ({ which, of }) => open(`${id}${FOUR_BIT_SUFFIX[which]}`) && (of === undefined || of.includes(id)),
+        )
       : []
   const integersOpen = (id: string) => open(id) || openForms(id).length > 0
   /** What was made in integers and, where such layers hold much of it, the same with some layers' weights in 4 bits. */
@@ -115,10 +117,15 @@ export async function* makeDescendants(
       yield own
       if (own.kind === 'dropped') return
     }
-    for (const { suffix, which } of forms) {
+    for (const { which } of forms) {
       const smaller = await inFourBits(made, samples, algebra, which)
       if (smaller) yield await judged(block, smaller, false, samples, offered)
-      else yield { kind: 'dropped', id: `${made.id}${suffix}`, why: 'these layers hold too little of its weights' }
+      else
+        yield {
+          kind: 'dropped',
+          id: `${made.id}${FOUR_BIT_SUFFIX[which]}`,
+          why: 'these layers hold too little of its weights',
+        }
     }
   }
 

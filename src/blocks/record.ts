@@ -50,11 +50,3 @@ export function upTo(model: Model, values: readonly string[]): Model {
 export async function nominalOf(model: Model, feeds: Tensors): Promise<ReadonlyMap<string, readonly number[]>> {
   return (await recordShapes(model, feeds)).shapes
 }
-
-/** Share of the pictures that something is tried out on; it is judged on the others. */
-const FITTED = 0.75
-
-export function parted(samples: Samples): readonly [seen: Samples, held: Samples] {
-  const fitted = Math.ceil(FITTED * samples.length)
-  return [samples.slice(0, fitted), samples.slice(fitted)]
-}

@@ -86,7 +86,7 @@ export async function recordTargets(
   columns?: Map<string, Rows>,
 ): Promise<readonly LayerTarget[]> {
   const targets = layers.map((layer) => prepare(block, layer, samples.length))
-  for (const each of targets) columns?.set(each.output, new Rows(capacityOf(each), each.shape.columnLength))
+  for (const each of targets) columns?.set(each.output, new Rows(rowCount(each.positions), each.shape.columnLength))
   const wanted = targets.flatMap((each) => [
     ...(columns ? [each.input] : []),
     each.output,
@@ -104,7 +104,8 @@ export async function recordTargets(
   return targets
 }
 
-const capacityOf = ({ positions }: Pick<LayerTarget, 'positions'>): number =>
+/** How many rows the positions of all pictures make. */
+export const rowCount = (positions: LayerTarget['positions']): number =>
   positions.reduce((sum, each) => sum + each.length, 0)
 
 function prepare(block: Block, { output, input, shape }: WantedLayer, pictures: number): LayerTarget {
@@ -119,7 +120,7 @@ function prepare(block: Block, { output, input, shape }: WantedLayer, pictures: 
     positions,
     outputWidth: dims[3] ?? 1,
     shortcut: shortcutOf(output, block.model.graph, block.nominal),
-    targets: new Rows(capacityOf({ positions }), shape.outputChannels),
+    targets: new Rows(rowCount(positions), shape.outputChannels),
   }
 }
 

@@ -19,12 +19,13 @@ import {
 import { floats, type Tensor } from '../../tensor/index.ts'
 import type { Descendant, Samples } from '../block.ts'
 import { gatherPixels, Rows } from '../columns.ts'
+import { FEWEST_ROWS, ROWS } from '../compensate.ts'
 import { type FourBitWeights, fourBitWeights } from '../four-bit-weights.ts'
 import { compensationFor } from '../integer-weights.ts'
 import { outputAxis, readLayer } from '../layer-weights.ts'
 import type { LinearAlgebra } from '../linear.ts'
 import { nominalOf, record } from '../record.ts'
-import { centre, pickPositions, type RowRule } from '../reference.ts'
+import { centre, pickPositions, rowCount } from '../reference.ts'
 import { transpose } from '../refit.ts'
 
 /** ONNX Runtime's own operators. */
@@ -35,10 +36,7 @@ const LEAST_SHARE = 0.2
 const LEAST_WEIGHTS = { heads: 32_768, pointwise: 4096 }
 /** Longer columns take too long to factor. */
 const LONGEST_COLUMN = 2048
-/** Rows to look at, and with how few for each column second moments are those of noise. */
-const ROWS: RowRule = { perUnknown: 8, least: 3000, mostBytes: 60e6 }
-const FEWEST_ROWS = 4
-/** With fewer, as where a layer sees one position of each picture, errors are only made up for where that is sure to help. */
+/** Where rows are fewer than moments need, as where a layer sees one position of each picture, errors are only made up for where that is sure to help. */
 const FEW_ROWS_RIDGE = 1
 
 /**
@@ -47,6 +45,9 @@ const FEW_ROWS_RIDGE = 1
  * hold most of the others in mobile networks.
  */
 export type FourBitLayers = 'heads' | 'pointwise'
+
+/** What their descendants' names end in. */
+export const FOUR_BIT_SUFFIX: Readonly<Record<FourBitLayers, string>> = { heads: '-w4', pointwise: '-w4p' }
 
 /** Whether a block has such layers, and for `pointwise` others than heads. */
 export function hasFourBitLayers(model: Model, which: FourBitLayers): boolean {
@@ -88,7 +89,7 @@ export async function inFourBits(
   }
   return {
     ...from,
-    id: descendantId(`${from.id}-${which === 'heads' ? 'w4' : 'w4p'}`),
+    id: descendantId(`${from.id}${FOUR_BIT_SUFFIX[which]}`),
     parameters: { ...from.parameters, fourBit: layers.map(({ node }) => node.outputs[0]!).join(' ') },
     model,
   }
@@ -154,8 +155,7 @@ async function rowsOf(model: Model, layers: readonly Layer[], samples: Samples):
     const [input = '', output = ''] = [node.inputs[0], node.outputs[0]]
     const plane = (shapes.get(input) ?? []).slice(2).reduce((product, size) => product * size, 1)
     const positions = pickPositions({ output, plane, columns: inputs, width: inputs, pictures }, ROWS)
-    const count = positions.reduce((sum, { length }) => sum + length, 0)
-    return { layer, input, positions, rows: new Rows(count, inputs) }
+    return { layer, input, positions, rows: new Rows(rowCount(positions), inputs) }
   })
   await record(
     model,

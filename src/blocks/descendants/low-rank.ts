@@ -3,14 +3,14 @@ import { check, freshNames, type Graph, isOp, type Model, type Node, node } from
 import { floats } from '../../tensor/index.ts'
 import type { Block, Descendant, Samples } from '../block.ts'
 import { isConsumer } from '../channels.ts'
-import { scaledBy, scaleOf } from '../importance.ts'
+import { scaledBy } from '../importance.ts'
 import type { LinearAlgebra } from '../linear.ts'
+import { PROBED, scalesByBlock } from '../probe.ts'
 import { channelSplit, type Pair, type Split, spatialSplit } from '../rank-splits.ts'
-import { parted } from '../record.ts'
+
 import { recordReference, recordTargets, type WantedLayer } from '../reference.ts'
 import { refit, weightsOf } from '../refit.ts'
-import { outputError } from '../verify.ts'
-import { candidateWidths, chooseWidths } from '../widths.ts'
+import { chooseWidths } from '../widths.ts'
 
 /** Fractions of the operations of the layers that can be split which are kept. */
 export const RANK_LEVELS = [0.65, 0.4, 0.25] as const
@@ -43,31 +43,18 @@ export async function analyseRanks(
     const spatial = await spatialSplit(seen, algebra)
     found.push([await channelSplit(seen, algebra), ...(spatial ? [spatial] : [])])
   }
-  return found.length < 2 ? found : inTermsOfTheBlock(block, samples, found, algebra)
-}
-
-/** How far a layer alone is narrowed to see what that means to the block. */
-const PROBED = 0.5
-
-/** The splits with losses that can be compared between layers: what reaches the outputs of the block. */
-async function inTermsOfTheBlock(
-  block: Block,
-  samples: Samples,
-  layers: readonly (readonly Split[])[],
-  algebra: LinearAlgebra,
-): Promise<readonly (readonly Split[])[]> {
-  const [seen, held] = parted(samples)
-  if (held.length === 0) return layers
-  const scaled: Split[][] = []
-  for (const ways of layers) {
-    const split = betterAt(PROBED, ways)
-    const rank = candidateWidths(split.cost.size).find((each) => each <= PROBED * split.cost.size)
-    const probe = rank === undefined ? undefined : await splitTo(block, seen, [{ split, rank }], algebra)
-    const error = probe ? await outputError(block.model, probe.model, held) : 0
-    const scale = scaleOf(split.cost.ranking, split.cost.size - (rank ?? 0), error)
-    scaled.push(ways.map((way) => ({ ...way, cost: { ...way.cost, ranking: scaledBy(way.cost.ranking, scale) } })))
+  const probed = found.map((ways) => betterAt(PROBED, ways))
+  const scales = await scalesByBlock(
+    block,
+    samples,
+    probed.map(({ cost }) => cost),
+    async (i, rank, seen) => (await splitTo(block, seen, [{ split: probed[i]!, rank }], algebra)).model,
+  )
+  const scaled = (split: Split, i: number): Split => {
+    const { cost } = split
+    return { ...split, cost: { ...cost, ranking: scaledBy(cost.ranking, scales[i]!) } }
   }
-  return scaled
+  return found.map((ways, i) => ways.map((way) => scaled(way, i)))
 }
 
 const isSplittable = (layer: Node, graph: Graph): boolean => {

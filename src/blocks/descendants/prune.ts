@@ -3,14 +3,13 @@ import { type Graph, type Model, macsByNode } from '../../onnx/index.ts'
 import type { Block, Descendant, Samples } from '../block.ts'
 import { analyseChannels, type ChannelGroup, type Channels } from '../channels.ts'
 import { Rows } from '../columns.ts'
-import { type ConsumerStatistics, type Ranking, rankClasses, scaledBy, scaleOf } from '../importance.ts'
+import { type ConsumerStatistics, type Ranking, rankClasses, scaledBy } from '../importance.ts'
 import { dot, type LinearAlgebra } from '../linear.ts'
-import { parted } from '../record.ts'
-import { type LayerReference, recordReference } from '../reference.ts'
+import { scalesByBlock } from '../probe.ts'
+import { type LayerReference, recordReference, rowCount } from '../reference.ts'
 import { refit, weightsOf } from '../refit.ts'
 import { removeChannels } from '../remove.ts'
-import { outputError } from '../verify.ts'
-import { candidateWidths, chooseWidths } from '../widths.ts'
+import { chooseWidths } from '../widths.ts'
 
 /** Fractions of the prunable operations that are kept, from light to heavy pruning. */
 export const PRUNE_LEVELS = [0.75, 0.5, 0.35, 0.2] as const
@@ -50,40 +49,29 @@ export async function analysePruning(block: Block, samples: Samples, algebra: Li
   return { ...analysis, rankings: await inTermsOfTheBlock(block, samples, analysis, algebra) }
 }
 
-/** How far a group alone is pruned to see what that means to the block. */
-const PROBED = 0.5
-
-/**
- * Rankings whose losses can be compared between groups: not what the next layer loses, but what reaches the outputs of the block,
- * as seen where one group alone is pruned.
- */
+/** Rankings whose losses can be compared between groups. */
 async function inTermsOfTheBlock(
   block: Block,
   samples: Samples,
   analysis: PruneAnalysis,
   algebra: LinearAlgebra,
 ): Promise<readonly Ranking[]> {
-  const { channels, rankings } = analysis
-  const [seen, held] = parted(samples)
-  if (rankings.length < 2 || held.length === 0) return rankings
-  const references = new Map([...analysis.references].map(([name, all]) => [name, onFirst(all, seen.length)]))
-  const sizes = channels.groups.map(({ classes }) => classes.length)
-  const scaled: Ranking[] = []
-  for (const [g, ranking] of rankings.entries()) {
-    const size = sizes[g]!
-    const width = candidateWidths(size).find((each) => each <= PROBED * size) ?? size
-    const widths = sizes.map((each, index) => (index === g ? width : each))
-    const student = await pruneTo(block, seen, { ...analysis, references }, widths, algebra)
-    const error = student ? await outputError(block.model, student, held) : 0
-    scaled.push(scaledBy(ranking, scaleOf(ranking, size - width, error)))
-  }
-  return scaled
+  const { rankings } = analysis
+  const sizes = analysis.channels.groups.map(({ classes }) => classes.length)
+  const groups = rankings.map((ranking, g) => ({ size: sizes[g]!, ranking }))
+  let references: PruneAnalysis['references'] | undefined
+  const scales = await scalesByBlock(block, samples, groups, (g, width, seen) => {
+    references ??= new Map([...analysis.references].map(([name, all]) => [name, onFirst(all, seen.length)]))
+    const widths = sizes.map((size, index) => (index === g ? width : size))
+    return pruneTo(block, seen, { ...analysis, references }, widths, algebra)
+  })
+  return rankings.map((ranking, g) => scaledBy(ranking, scales[g]!))
 }
 
 /** The reference of the first pictures. */
 function onFirst(all: LayerReference, pictures: number): LayerReference {
   const positions = all.positions.slice(0, pictures)
-  const rows = positions.reduce((sum, { length }) => sum + length, 0)
+  const rows = rowCount(positions)
   const targets = new Rows(rows, all.targets.width)
   targets.data.set(all.targets.data.subarray(0, targets.data.length))
   targets.rows = rows
